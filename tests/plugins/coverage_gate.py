@@ -1,0 +1,36 @@
+"""Fails a full run when a module that decides or destroys has a branch that no test takes.
+
+`make test` loads it with `-p`, so that a few tests run by hand are not held to it. It is a plugin, not
+a command after pytest, so that pytest's summary stays the last word.
+"""
+
+import io
+from pathlib import Path
+
+import coverage
+import pytest
+
+COMPLETE = ("terms", "machine", "store", "sweep")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or session.exitstatus != pytest.ExitCode.OK:
+        return  # a worker sees only its share; failed tests say enough by themselves
+    percent, report = measure(session.config.rootpath)
+    if percent < 100:
+        terminal = session.config.pluginmanager.getplugin("terminalreporter")
+        terminal.write_line("")  # end the line of dots
+        terminal.write_sep("=", "coverage is not complete", red=True)
+        terminal.write(report)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def measure(root: Path) -> tuple[float, str]:
+    """How much of the modules is covered, and the table of what is not."""
+    files = [f"lifecycle/{name}.py" for name in COMPLETE]
+    if absent := [file for file in files if not (root / file).exists()]:
+        return 0, f"no such file: {', '.join(absent)}\n"
+    data, table = coverage.Coverage(), io.StringIO()
+    data.load()  # pytest-cov has combined the workers' shares by now
+    return data.report(include=files, file=table), table.getvalue()
