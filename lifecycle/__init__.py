@@ -1,0 +1,86 @@
+"""Account life cycles from one definition.
+
+A map of the package, from the bottom up::
+
+    errors, task, actor, clock, inputs      the small words
+    policy      durations and switches, and the clauses of the policy
+    terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
+    states      states, events, effects, and what each state grants
+    guards, rows, deadlines                 what a row of the definition is made of
+    machine     TRANSITIONS, and the decision on one account
+    invariants, instants, tables, database  the schema, derived from the definition
+    reads, store, sweep, outbox             one change, a million changes, and what is owed for them
+    answers, risks, questions, engine       Engine: the one class that scripts use
+    doctor, importer, scheduler             health, imports, the daemon
+    diagrams, reference                     the definition as pictures and as tables
+    handlers                                deliver effects for real
+    cli, demo                               the command line
+
+The names below are imported when they are first used, so that ``import lifecycle`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifecycle.actor import Actor, Role
+    from lifecycle.clock import Clock, ManualClock, SystemClock
+    from lifecycle.engine import Engine
+    from lifecycle.errors import (
+        AccountExists,
+        AccountNotFound,
+        Conflict,
+        DatabaseUnavailable,
+        DefinitionError,
+        GuardRefused,
+        InvalidInput,
+        LifecycleError,
+        NoSuchTransition,
+        NotAuthorised,
+        PolicyError,
+        Refused,
+        SchemaOutdated,
+    )
+    from lifecycle.outbox import DeliverySettings
+    from lifecycle.policy import Clause, Policy
+    from lifecycle.states import Effect, Event, Plan, State
+    from lifecycle.task import Handler, Task
+
+_ERRORS = (
+    "AccountExists",
+    "AccountNotFound",
+    "Conflict",
+    "DatabaseUnavailable",
+    "DefinitionError",
+    "GuardRefused",
+    "InvalidInput",
+    "LifecycleError",
+    "NoSuchTransition",
+    "NotAuthorised",
+    "PolicyError",
+    "Refused",
+    "SchemaOutdated",
+)
+_HOMES = {
+    **dict.fromkeys(_ERRORS, "errors"),
+    **dict.fromkeys(("Actor", "Role"), "actor"),
+    **dict.fromkeys(("Clock", "ManualClock", "SystemClock"), "clock"),
+    **dict.fromkeys(("Clause", "Policy"), "policy"),
+    **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
+    **dict.fromkeys(("Handler", "Task"), "task"),
+    "DeliverySettings": "outbox",
+    "Engine": "engine",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list of public names
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lifecycle' has no attribute {name!r}")
+    value = getattr(import_module(f"lifecycle.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

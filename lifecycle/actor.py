@@ -1,0 +1,73 @@
+"""Who asks for a change."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """The kinds of actor. ``SYSTEM`` is for timers alone: no caller can claim it."""
+
+    OWNER = "owner"
+    SUPPORT = "support"
+    ADMIN = "admin"
+    BILLING = "billing"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One who asks: a role, and the id that identifies them within it (an owner's id is their e-mail).
+
+    Use the constructors below; timers act as :data:`SYSTEM`.
+    """
+
+    role: Role
+    id: str
+
+    @classmethod
+    def owner(cls, email: str) -> "Actor":
+        return cls(Role.OWNER, email)
+
+    @classmethod
+    def support(cls, id: str) -> "Actor":
+        return cls(Role.SUPPORT, id)
+
+    @classmethod
+    def admin(cls, id: str) -> "Actor":
+        return cls(Role.ADMIN, id)
+
+    @classmethod
+    def billing(cls, id: str) -> "Actor":
+        return cls(Role.BILLING, id)
+
+
+SYSTEM = Actor(Role.SYSTEM, "timer")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks, and with which facts; ``receipt`` and ``unclaimed`` are for the engine alone to state.
+
+    ``receipt`` is a handler's confirmation; ``unclaimed`` says that a destructive request exists which
+    no handler has claimed yet.
+    """
+
+    actor: Actor
+    reason: str | None = None
+    company: str | None = None
+    email: str | None = None
+    period_ends_at: datetime | None = None
+    case: str | None = None
+    receipt: str | None = None
+    unclaimed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("reason", "company", "email", "case", "receipt"):
+            value = getattr(self, name)
+            if value is not None and not value.strip():
+                object.__setattr__(self, name, None)  # blank is: not stated
+
+    @property
+    def role(self) -> Role:
+        return self.actor.role

@@ -1,0 +1,209 @@
+"""Connections and transactions on SQLite and PostgreSQL: the one place where the two differ in manner.
+
+SQLite serialises writers (``BEGIN IMMEDIATE``, WAL, ``synchronous=FULL``); PostgreSQL locks rows. What
+the driver raises leaves this module as one of the package's own errors.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, create_engine, event, func, make_url, select
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, SchemaOutdated
+
+#: How long a writer waits for another before it gives up.
+LOCK_TIMEOUT_SECONDS = 30
+#: PostgreSQL's channel on which every committed change of an account is announced.
+CHANNEL = "lifecycle"
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={LOCK_TIMEOUT_SECONDS * 1000}",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",
+)
+#: SQLSTATEs that mean: somebody else was faster, the same request may succeed now.
+_RETRYABLE = {"40001", "40P01", "55P03"}
+
+
+class Database:
+    """A database by URL (``sqlite:///accounts.db`` or ``postgresql://…``); connects on first use.
+
+    Raises :class:`InvalidInput` for a URL that can't be understood.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _parsed(url)
+        self.is_postgresql = self.url.get_backend_name() == "postgresql"
+        with translated():
+            self._engine = self._create_engine()
+        self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if self.is_postgresql else Turns().taken
+        self._reader = self._engine.execution_options(lifecycle_reads=True)
+
+    def _create_engine(self) -> Engine:
+        # hide_parameters: a traceback must never show a customer's row.
+        if self.is_postgresql:
+            engine = create_engine(
+                self.url,
+                hide_parameters=True,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 10, "application_name": "lifecycle"},
+            )
+            event.listen(engine, "connect", _prepare_postgresql)
+            return engine
+        if self.url.database in (None, "", ":memory:"):
+            # One connection, so that every part of one process sees the same memory.
+            engine = create_engine(
+                self.url,
+                hide_parameters=True,
+                poolclass=StaticPool,
+                connect_args={"check_same_thread": False},
+            )
+        else:
+            engine = create_engine(self.url, hide_parameters=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that writes: all of it is committed, or nothing."""
+        with translated(), self._turns(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads: a consistent view that blocks nobody."""
+        with translated(), self._reader.begin() as connection:
+            yield connection
+
+    def among(self, column: Any) -> Any:
+        """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""
+        if self.is_postgresql:
+            return column == any_(bindparam("ids", type_=ARRAY(Text)))
+        listed = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+        return column.in_(select(listed.c.value))
+
+    def ids(self, values: list[str]) -> Any:
+        """The parameter that :meth:`among` expects."""
+        return values if self.is_postgresql else json.dumps(values)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+
+class Turns:
+    """First come, first served among the writing threads of one process.
+
+    SQLite's own waiting is by sleeping and trying again: a large sweep would starve all others.
+    """
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._taken = False
+        self._waiting: deque[Lock] = deque()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold the turn; raises :class:`Conflict` when it does not come within the lock timeout."""
+        mine = Lock()
+        mine.acquire()
+        with self._guard:
+            if self._taken:
+                self._waiting.append(mine)
+            else:
+                self._taken = True
+                mine.release()
+        if not mine.acquire(timeout=LOCK_TIMEOUT_SECONDS):
+            with self._guard:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    raise Conflict("Other threads of this process keep the database busy; try again.")
+        try:
+            yield
+        finally:
+            with self._guard:
+                if self._waiting:
+                    self._waiting.popleft().release()
+                else:
+                    self._taken = False
+
+
+def _parsed(url: str) -> URL:
+    help_text = "give one such as sqlite:///accounts.db or postgresql://user@host/name."
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, AttributeError) as error:
+        raise InvalidInput(f"The database URL can't be understood; {help_text}") from error
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise InvalidInput(f"The database {backend!r} is not supported; {help_text}")
+    return parsed
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would come too late; ours is explicit
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("lifecycle_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    autocommit, connection.autocommit = connection.autocommit, True
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+    connection.autocommit = autocommit
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the driver raises, as one of the package's errors."""
+    try:
+        yield
+    except DBAPIError as error:
+        original = error.orig
+        state = getattr(original, "sqlstate", None)
+        text = _primary(original)
+        if state in _RETRYABLE or "database is locked" in text:
+            raise Conflict(f"Another process holds the rows that this one needs ({text}); try again.") from error
+        if state == "42P01" or "no such table" in text:
+            raise SchemaOutdated("The database has no schema yet; run `lifecycle init`.") from error
+        if state in ("42703",) or "no such column" in text:
+            raise SchemaOutdated(
+                f"The database's schema is another version's ({text}); run `lifecycle init`."
+            ) from error
+        if isinstance(error, IntegrityError):
+            # Not chained: the driver's own message quotes the whole row.
+            raise InvalidInput(
+                f"The database refuses the change ({_primary(original)}); nothing was changed."
+            ) from None
+        if isinstance(error, OperationalError) or "not a database" in text:
+            raise DatabaseUnavailable(
+                f"The database can't be reached ({text}); check the URL, and that the server runs."
+            ) from error
+        raise
+    except ModuleNotFoundError as error:
+        raise InvalidInput("PostgreSQL needs its driver: pip install 'account-lifecycle[postgres]'.") from error
+
+
+def _primary(error: Any) -> str:
+    """The driver's message without the details, which may quote a customer's row."""
+    return str(error).split("\n", 1)[0]

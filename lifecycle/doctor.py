@@ -1,0 +1,140 @@
+"""Is everything in order? What an operator, or an outside monitor, should know, worst first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from lifecycle.engine import Engine
+from lifecycle.handlers.log import log
+from lifecycle.outbox import REMINDS
+from lifecycle.policy import duration_words
+from lifecycle.states import DESTRUCTIVE
+from lifecycle.tables import Status
+
+#: A daemon that was not seen for this long counts as gone.
+SILENCE = timedelta(minutes=2)
+
+
+class Level(StrEnum):
+    """How bad a finding is, worst first."""
+
+    PROBLEM = "problem"
+    WARNING = "warning"
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    level: Level
+    check: str
+    message: str
+    advice: str = ""
+
+
+def examine(engine: Engine) -> list[Finding]:
+    """Run every check; the worst findings come first. Errors of the database are raised, not reported."""
+    findings = [finding for check in CHECKS for finding in check(engine)]
+    order = list(Level)
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+def _database(engine: Engine) -> Iterator[Finding]:
+    kept = engine.kept_policy()
+    if kept == engine.policy:
+        yield Finding(Level.OK, "database", f"{engine.database} keeps policy {kept.version}.")
+        return
+    yield Finding(
+        Level.PROBLEM,
+        "policy",
+        f"{engine.database} keeps policy {kept.version}, and the configuration states {engine.policy.version}: "
+        "every change is refused.",
+        "Correct the configuration, or adopt its policy with `lifecycle init`.",
+    )
+
+
+def _handlers(engine: Engine) -> Iterator[Finding]:
+    """Destruction needs a handler with a receipt, and a notice that is only logged reaches nobody."""
+    for effect in DESTRUCTIVE:
+        if effect in engine.handlers:
+            yield Finding(Level.OK, "handlers", f"{effect} has a handler.")
+        else:
+            yield Finding(
+                Level.PROBLEM,
+                "handlers",
+                f"{effect} has no handler: it is requested, but never carried out and never confirmed.",
+                f"Configure one under [handlers.{effect}].",
+            )
+    logged = [str(effect) for effect in REMINDS if engine.handlers.get(effect) is log]
+    if logged:
+        # A notice that was handed to the log counts as given: nobody else would tell the customer.
+        yield Finding(
+            Level.PROBLEM,
+            "notices",
+            f"These notices are written to the log and reach no customer: {', '.join(logged)}.",
+            "Configure a handler that sends mail for each of them.",
+        )
+
+
+def _risks(engine: Engine) -> Iterator[Finding]:
+    for risk, count in engine.at_risk():
+        level = Level.PROBLEM if risk.broken else Level.WARNING
+        yield Finding(level, f"at risk: {risk.name}", f"{risk.message}: {count:,}.", risk.advice)
+
+
+def _outbox(engine: Engine) -> Iterator[Finding]:
+    counts = engine.outbox_counts()
+    parked = counts.get(Status.PARKED, 0)
+    if parked:
+        yield Finding(
+            Level.PROBLEM,
+            "outbox",
+            f"{parked:,} effects are parked after too many failures.",
+            "See `lifecycle outbox list --status parked`, mend the cause, then `lifecycle outbox retry --all`.",
+        )
+    yield Finding(Level.OK, "outbox", f"{counts.get(Status.PENDING, 0):,} effects are pending.")
+
+
+def _daemons(engine: Engine) -> Iterator[Finding]:
+    now = engine.clock.now()
+    beats = engine.heartbeats()
+    alive = [beat for beat in beats if now - beat["seen_at"] <= SILENCE]
+    if not alive:
+        last = max((beat["seen_at"] for beat in beats), default=None)
+        seen = f"the last was seen {last:%Y-%m-%d %H:%M:%S} UTC" if last else "none was ever seen"
+        yield Finding(
+            Level.WARNING,
+            "daemon",
+            f"No daemon was seen in the last {duration_words(SILENCE)}; {seen}.",
+            "Start `lifecycle daemon`.",
+        )
+    for beat in alive:
+        if beat["trouble"]:
+            yield Finding(
+                Level.PROBLEM, "daemon", f"Daemon {beat['daemon']} reports: {beat['trouble']}.", "See its log."
+            )
+        else:
+            yield Finding(Level.OK, "daemon", f"Daemon {beat['daemon']} was seen {beat['seen_at']:%H:%M:%S} UTC.")
+
+
+def _approval(engine: Engine) -> Iterator[Finding]:
+    waiting = sum(1 for _ in engine.awaiting_approval())
+    if waiting:
+        yield Finding(
+            Level.WARNING,
+            "approval",
+            f"{waiting:,} cancellations by the company wait for an admin.",
+            "See `lifecycle due`, and fire each with `lifecycle fire ID EVENT --as admin:NAME`.",
+        )
+
+
+CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
+    _database,
+    _handlers,
+    _risks,
+    _outbox,
+    _daemons,
+    _approval,
+)

@@ -1,0 +1,340 @@
+"""The engine: the one class that scripts, the command line and the daemon use.
+
+It knows the time (through its clock), opens transactions, asks the definition for a decision and has
+the store carry it out. See the README for a tour.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from lifecycle import inputs
+from lifecycle.actor import Actor, Request, Role
+from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
+from lifecycle.database import Database
+from lifecycle.errors import Conflict, InvalidInput, Refused
+from lifecycle.handlers.log import log
+from lifecycle.machine import decide, due, event_named
+from lifecycle.outbox import Courier, DeliveryReport, DeliverySettings
+from lifecycle.policy import Policy
+from lifecycle.questions import Questions, request_of
+from lifecycle.reads import HistoryEntry, Snapshot
+from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
+from lifecycle.store import Entry, Store
+from lifecycle.sweep import BATCH, Sweeper, SweepReport
+from lifecycle.task import Handler
+
+T = TypeVar("T")
+#: The state and the clock with which an account of each plan begins.
+_BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
+    Plan.TRIAL: (State.TRIAL, "trial_ends_at"),
+    Plan.FREE: (State.ACTIVE, "free_since"),
+    Plan.PAID: (State.ACTIVE, "period_began_at"),
+}
+_RETRIES = Retrying(
+    retry=retry_if_exception_type(Conflict),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    reraise=True,
+)
+
+
+class Engine(Questions):
+    """Opens a database and keeps one policy on it.
+
+    ``url`` is ``sqlite:///accounts.db`` or ``postgresql://…``. Without ``policy`` the one that the
+    database keeps is used (the defaults, before the first :meth:`migrate`); with another than that,
+    every change is refused with ``PolicyError`` until :meth:`migrate` adopts it. ``handlers``
+    deliver effects; those that destroy have none unless one is given, the others are logged.
+
+    Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
+    won several times in a row, :class:`InvalidInput` for malformed arguments.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        policy: Policy | None = None,
+        clock: Clock | None = None,
+        handlers: Mapping[Effect, Handler] | None = None,
+        delivery: DeliverySettings | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        self.database = Database(url)
+        self.store = Store(self.database)
+        self.clock = clock or SystemClock()
+        self.handlers: dict[Effect, Handler] = {
+            **{effect: log for effect in Effect if effect not in DESTRUCTIVE},
+            **(handlers or {}),
+        }
+        self._given_policy = policy
+        self._policy: Policy | None = None
+        self._delivery = delivery or DeliverySettings()
+        self._batch = batch
+        self._sweeper: Sweeper | None = None
+        self._courier: Courier | None = None
+
+    # --- Set-up ------------------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Create or upgrade the schema, and adopt this engine's policy where the database keeps another.
+
+        Adoption moves every account's next date; dates that were stamped stay.
+        """
+        self.store.migrate()
+        with self.database.write() as connection:
+            kept = self.store.policy_in_force(connection)
+            wanted = self._given_policy or kept or Policy()
+            if kept != wanted:
+                Sweeper(self.store, wanted).adopt(connection, kept, self.clock.now())
+        self._policy = wanted
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that this engine keeps."""
+        if self._policy is None:
+            self._policy = self._given_policy or self.kept_policy()
+        return self._policy
+
+    def kept_policy(self) -> Policy:
+        """The policy that is in force in the database, whatever this engine was opened with."""
+        with self.database.read() as connection:
+            self.store.check_schema(connection)
+            return self.store.policy_in_force(connection) or Policy()
+
+    @property
+    def sweeper(self) -> Sweeper:
+        """Sweeps this engine's database."""
+        if self._sweeper is None:
+            self._sweeper = Sweeper(self.store, self.policy, self._batch)
+        return self._sweeper
+
+    @property
+    def courier(self) -> Courier:
+        """Delivers this engine's outbox."""
+        if self._courier is None:
+            self._courier = Courier(self.store, self.policy, self.handlers, self._delivery)
+        return self._courier
+
+    def close(self) -> None:
+        """Close handlers that can be closed, and all connections."""
+        for handler in self.handlers.values():
+            close = getattr(handler, "close", None)
+            if close is not None:
+                close()
+        self.database.close()
+
+    # --- Changes -----------------------------------------------------------------------------
+
+    def open_account(
+        self,
+        account_id: str,
+        *,
+        company: str,
+        owners: Sequence[str],
+        plan: str = Plan.TRIAL,
+        period_ends_at: datetime | None = None,
+        actor: Actor | None = None,
+    ) -> Snapshot:
+        """A new account with at least one owner; ``plan="paid"`` needs ``period_ends_at`` in the future.
+
+        ``actor`` is for the history; without one, the engine itself is named.
+
+        Raises :class:`AccountExists` or :class:`InvalidInput`.
+        """
+        now = self.clock.now()
+        row = self._new_row(account_id, company, plan, period_ends_at, now)
+        addresses = _addresses(owners)
+        row["due_at"] = due(_Columns(row), now, self.policy)
+        opener = actor or Actor(Role.SYSTEM, "engine")
+        entry = Entry(now, self.policy.version, f"{opener.role}:{opener.id}")
+        with self.database.write() as connection:
+            self.store.require_policy(connection, self.policy)
+            self.store.insert(connection, [row], [addresses], Opening.OPEN_ACCOUNT, entry)
+            self.store.announce(connection)
+        return self.get(account_id)
+
+    def _new_row(
+        self, account_id: str, company: str, plan: str, period_ends_at: datetime | None, now: datetime
+    ) -> dict[str, Any]:
+        try:
+            chosen = Plan(plan)
+        except ValueError:
+            raise InvalidInput(f"Unknown plan {plan!r}; the plans are {', '.join(Plan)}.") from None
+        state, clock = _BEGINNINGS[chosen]
+        begins = now + self.policy.trial_length if chosen is Plan.TRIAL else now
+        if (period_ends_at is not None) != (chosen is Plan.PAID):
+            raise InvalidInput("period_ends_at belongs to the plan paid, and the plan paid needs it.")
+        if period_ends_at is not None:
+            period_ends_at = in_utc(period_ends_at, "period_ends_at")
+            if period_ends_at <= now:
+                raise InvalidInput("period_ends_at must lie in the future; import accounts with a past instead.")
+        return {
+            "id": inputs.account_id(account_id),
+            "company": inputs.required(company, "company"),
+            "state": state,
+            "plan": chosen,
+            "version": 1,
+            "opened_at": now,
+            "last_active_at": now,
+            "period_ends_at": period_ends_at,
+            "legal_holds": 0,
+            clock: begins,
+        }
+
+    def fire(
+        self,
+        account_id: str,
+        event: str,
+        *,
+        actor: Actor,
+        reason: str | None = None,
+        request_id: str | None = None,
+        **facts: Any,
+    ) -> HistoryEntry:
+        """Fire an event and return its history entry, or raise :class:`Refused` with every reason.
+
+        ``facts`` are those that the event takes (``period_ends_at``, ``company``, ``email``, ``case``).
+        With a ``request_id`` that this account has seen, nothing happens and the first entry returns.
+        """
+        name = event_named(event)
+        asked = request_of(name, actor, reason, facts)
+        wanted = inputs.text(request_id, "request_id")
+        try:
+            return self._retrying(lambda: self._fire(account_id, name, asked, wanted))
+        except Refused as refusal:
+            version = self.policy.version
+            self.store.record_refusal(self.clock.now(), account_id, name, actor, refusal.reasons, version)
+            raise
+
+    def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
+        with self.database.write() as connection:
+            self.store.require_policy(connection, self.policy)
+            snapshot = self.store.load(connection, account_id, lock=True)
+            now = self.clock.now()
+            if request_id is not None:
+                earlier = self.store.replayed(connection, account_id, request_id)
+                if earlier is not None:
+                    if earlier.event != event:
+                        raise InvalidInput(
+                            f"request_id {request_id!r} was used for {earlier.event} already; choose another."
+                        )
+                    return earlier
+            if event is Event.PLACE_HOLD:
+                unclaimed = bool(self.store.unclaimed_requests(connection, account_id))
+                asked = replace(asked, unclaimed=unclaimed)
+            decision = decide(snapshot, event, asked, now, self.policy)
+            entry = Entry.of_request(snapshot, asked, now, self.policy.version, request_id)
+            written = self.store.write(connection, snapshot, decision, entry)
+            if event is Event.PLACE_HOLD:
+                self.store.add_hold(connection, account_id, written.number, asked.case, now)
+                self.store.withdraw_requests(connection, account_id, "a legal hold was placed", now)
+            elif event is Event.RELEASE_HOLD:
+                self.store.end_holds(connection, account_id, asked.case, now)
+            return written
+
+    def _retrying(self, attempt: Callable[[], T]) -> T:
+        return _RETRIES.copy()(attempt)
+
+    def place_hold(
+        self,
+        account_id: str,
+        *,
+        actor: Actor,
+        reason: str,
+        case: str | None = None,
+        request_id: str | None = None,
+    ) -> HistoryEntry:
+        """Place a legal hold: nothing of the account is destroyed while one is in force."""
+        return self.fire(account_id, Event.PLACE_HOLD, actor=actor, reason=reason, case=case, request_id=request_id)
+
+    def release_hold(
+        self,
+        account_id: str,
+        *,
+        actor: Actor,
+        reason: str,
+        case: str | None = None,
+        request_id: str | None = None,
+    ) -> HistoryEntry:
+        """Release the holds of one case; all of them, without a case."""
+        return self.fire(account_id, Event.RELEASE_HOLD, actor=actor, reason=reason, case=case, request_id=request_id)
+
+    def contact_owners(self, account_id: str, *, actor: Actor, reason: str) -> HistoryEntry:
+        """Write to every owner at the addresses on file (clause unknown-owner)."""
+        return self.fire(account_id, Event.CONTACT_OWNERS, actor=actor, reason=reason)
+
+    def record_activity(self, account_id: str, at: datetime | None = None) -> bool:
+        """Note that the account was used, now or at an earlier instant; True if it was written.
+
+        Cheap: no index and no history is touched. What is not later than the activity on file, or
+        closer to it than the policy's ``activity_resolution``, is not written.
+        """
+        now = self.clock.now()
+        at = now if at is None else in_utc(at, "at")
+        if at > now:
+            raise InvalidInput(f"Activity can't lie in the future: {at} is after {now}.")
+        with self.database.write() as connection:
+            self.store.require_policy(connection, self.policy)
+            written = self.store.record_activity(connection, account_id, at, now, self.policy)
+            if not written:
+                self.store.load(connection, account_id)
+            return written
+
+    # --- Time --------------------------------------------------------------------------------
+
+    def sweep(self, **options: Any) -> SweepReport:
+        """Fire all that is due now; ``options`` as :meth:`lifecycle.sweep.Sweeper.sweep` takes them."""
+        return self.sweeper.sweep(self.clock.now(), **options)
+
+    def deliver(self, stop: Callable[[], bool] = lambda: False) -> DeliveryReport:
+        """Hand all due effects to their handlers, and carry their answers back."""
+        return self.courier.deliver(self.clock.now, stop)
+
+    def run_until(self, instant: datetime) -> None:
+        """Live from due instant to due instant until ``instant``; needs a :class:`ManualClock`."""
+        clock = self.clock
+        if not isinstance(clock, ManualClock):
+            raise InvalidInput("run_until leaps through time, so it needs a ManualClock.")
+        end = in_utc(instant, "instant")
+        while True:
+            handled = self.sweep().moved + self.deliver().handled
+            if handled:
+                continue  # a delivered notice or a receipt may have made more due at this instant
+            upcoming = [at for at in self._next_instants() if clock.now() < at < end]
+            if not upcoming:
+                break
+            clock.set(min(upcoming))
+        if clock.now() < end:
+            clock.set(end)
+            while self.sweep().moved + self.deliver().handled:
+                pass
+
+    def _next_instants(self) -> list[datetime]:
+        now = self.clock.now()
+        with self.database.read() as connection:
+            delivery = self.courier.next_due(connection, now)
+            return [*self.store.next_due(connection).values(), *([] if delivery is None else [delivery])]
+
+
+class _Columns:
+    """A row that is not in the database yet, read as the definition reads accounts."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self._row = row
+
+    def __getattr__(self, name: str) -> Any:
+        return self._row.get(name)
+
+
+def _addresses(owners: Sequence[str]) -> list[str]:
+    if isinstance(owners, str) or not owners:
+        raise InvalidInput("An account needs at least one owner: give a list of e-mail addresses.")
+    addresses = list(dict.fromkeys(inputs.email(owner) for owner in owners))
+    if len({address.casefold() for address in addresses}) != len(addresses):
+        raise InvalidInput("The same owner is given twice; e-mail addresses are compared without case.")
+    return addresses

@@ -1,0 +1,81 @@
+"""Every error that the product raises on purpose.
+
+::
+
+    LifecycleError
+    ├── DefinitionError        the machine's definition contradicts itself (raised at import)
+    ├── PolicyError            a policy setting is missing, malformed or out of bounds
+    ├── InvalidInput           a request, a row or an argument is malformed
+    ├── AccountNotFound        no account has this id
+    ├── AccountExists          an account with this id is there already
+    ├── Conflict               another process changed the account at the same moment
+    ├── DatabaseUnavailable    the database can't be reached, or stays locked
+    ├── SchemaOutdated         the database has no schema, or one of another version
+    └── Refused                the definition says no; ``reasons`` lists every reason
+        ├── NoSuchTransition   the event does not leave the account's present state
+        ├── GuardRefused       the event exists here, but a condition does not hold
+        └── NotAuthorised      this kind of actor may not fire the event here
+
+A message says what happened, why, and what to do next.
+"""
+
+from collections.abc import Iterable
+
+
+class LifecycleError(Exception):
+    """Root of all errors of this package."""
+
+
+class DefinitionError(LifecycleError):
+    """The definition in ``machine.py`` is inconsistent; the message names the culprits."""
+
+
+class PolicyError(LifecycleError):
+    """A policy setting is missing, malformed or out of bounds; the message names it."""
+
+
+class InvalidInput(LifecycleError):
+    """Input that can't be understood. Nothing was changed."""
+
+
+class AccountNotFound(LifecycleError):
+    """No account has this id. Nothing was changed."""
+
+
+class AccountExists(LifecycleError):
+    """An account with this id exists already. Nothing was changed."""
+
+
+class Conflict(LifecycleError):
+    """Another process changed the account at the same moment. Nothing was changed; try again."""
+
+
+class DatabaseUnavailable(LifecycleError):
+    """The database can't be reached, or another process keeps it locked. Nothing was changed."""
+
+
+class SchemaOutdated(LifecycleError):
+    """The database has no schema, or one of another version; ``lifecycle init`` brings it up to date."""
+
+
+class Refused(LifecycleError):
+    """A request that the definition does not allow.
+
+    ``reasons`` is a tuple of plain sentences, one per reason and never empty.
+    """
+
+    def __init__(self, summary: str, reasons: Iterable[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(" ".join((summary, *self.reasons)))
+
+
+class NoSuchTransition(Refused):
+    """The event does not leave the account's present state."""
+
+
+class GuardRefused(Refused):
+    """The event exists in this state, but at least one of its conditions does not hold."""
+
+
+class NotAuthorised(Refused):
+    """The event exists in this state, but not for this kind of actor."""

@@ -1,0 +1,298 @@
+"""Reading accounts: snapshots of one, pages of many, counts; nothing here changes anything.
+
+Every method that takes a connection works inside the caller's transaction; see
+:class:`lifecycle.database.Database`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, literal, select, union_all
+
+from lifecycle.database import Database
+from lifecycle.errors import AccountNotFound, PolicyError, SchemaOutdated
+from lifecycle.guards import normal
+from lifecycle.instants import Instant
+from lifecycle.machine import TIMERS
+from lifecycle.policy import Policy
+from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, State
+from lifecycle.tables import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    Status,
+    accounts,
+    adopted_policies,
+    heartbeats,
+    history,
+    legal_holds,
+    outbox,
+    owners,
+    schema_info,
+)
+from lifecycle.terms import Term, compile_term, holds
+
+_PAGE = 1000
+
+
+def _next_due() -> Any:
+    """One look-up in the index per timed state, in one statement."""
+    waits = accounts.c.due_at.is_not(None)
+    states = dict.fromkeys(state for row in TIMERS for state in row.sources)
+    looks = (
+        select(
+            literal(state, accounts.c.state.type).label("state"), func.min(accounts.c.due_at).label("earliest")
+        ).where(accounts.c.state == state, waits)
+        for state in states
+    )
+    return union_all(*looks)
+
+
+_NEXT_DUE = _next_due()
+_POLICY_VERSION = select(adopted_policies.c.version).order_by(adopted_policies.c.number.desc()).limit(1)
+
+
+class Snapshot:
+    """An account as it was read: every column as an attribute, with ``owners`` and legal-hold ``cases``.
+
+    ``owners`` are e-mail addresses in their order, ``cases`` the case (or None) of each hold in force.
+    """
+
+    __slots__ = ("_columns", "cases", "owners")
+
+    def __init__(self, columns: Mapping[str, Any], owners: tuple[str, ...], cases: tuple[str | None, ...]) -> None:
+        self._columns = columns
+        self.owners = owners
+        self.cases = cases
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._columns[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        return f"<account {self.id} in {self.state}, version {self.version}>"
+
+    @property
+    def freeze_reason(self) -> str | None:
+        """``billing`` or ``suspension`` in a frozen account, else None."""
+        if self.state is not State.FROZEN:
+            return None
+        return "suspension" if holds(SUSPENDED, {"account": self}) else "billing"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every column by name, with the owners."""
+        return {**self._columns, "owners": list(self.owners)}
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One entry of an account's history; see :class:`lifecycle.tables.History`."""
+
+    account_id: str
+    number: int
+    event: str
+    step: str
+    source: State | None
+    dest: State
+    at: datetime
+    actor: str
+    owner: int | None
+    reason: str | None
+    policy_version: str
+    request_id: str | None
+
+
+class Reads:
+    """Reads accounts of one :class:`Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def check_schema(self, connection: Connection) -> None:
+        """Raise :class:`SchemaOutdated` unless the schema is the one that this version of the package reads."""
+        found = connection.scalar(select(schema_info.c.version))
+        if found != SCHEMA_VERSION:
+            newer = found is not None and found > SCHEMA_VERSION
+            advice = "upgrade the account-lifecycle package." if newer else "run `lifecycle init`."
+            raise SchemaOutdated(f"The schema has version {found}, this package reads {SCHEMA_VERSION}; {advice}")
+
+    def policy_in_force(self, connection: Connection) -> Policy | None:
+        """The policy that this database keeps, or None before the first adoption."""
+        settings = connection.scalar(
+            select(adopted_policies.c.settings).order_by(adopted_policies.c.number.desc()).limit(1)
+        )
+        return None if settings is None else Policy.from_mapping(json.loads(settings))
+
+    def require_policy(self, connection: Connection, policy: Policy) -> None:
+        """Raise :class:`PolicyError` unless ``policy`` is in force: nobody acts under another by mistake."""
+        found = connection.scalar(_POLICY_VERSION)
+        if found is None:
+            raise SchemaOutdated("The database keeps no policy yet; run `lifecycle init`.")
+        if found != policy.version:
+            raise PolicyError(
+                f"This database keeps policy {found}, this process was started with {policy.version}; "
+                "start it with the policy in force, or adopt the new one with `lifecycle init --config FILE`."
+            )
+
+    def load(self, connection: Connection, account_id: str, *, lock: bool = False) -> Snapshot:
+        """The account, locked for the transaction if ``lock``; raises :class:`AccountNotFound`."""
+        query = select(accounts).where(accounts.c.id == account_id)
+        row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+        if row is None:
+            raise AccountNotFound(f"There is no account {account_id!r}; look it up with `lifecycle accounts`.")
+        return self._snapshots(connection, [row])[0]
+
+    def load_many(self, connection: Connection, ids: Sequence[str]) -> list[Snapshot]:
+        """The accounts with these ids, unlocked; ids that do not exist are left out."""
+        rows = connection.execute(
+            select(accounts).where(self.database.among(accounts.c.id)), {"ids": self.database.ids(list(ids))}
+        )
+        return self._snapshots(connection, rows.mappings().all())
+
+    def _snapshots(self, connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Snapshot]:
+        ids = [row["id"] for row in rows]
+        emails: dict[str, list[str]] = {}
+        for account_id, email in connection.execute(
+            select(owners.c.account_id, owners.c.email)
+            .where(owners.c.account_id.in_(ids))
+            .order_by(owners.c.account_id, owners.c.number)
+        ):
+            emails.setdefault(account_id, []).append(email)
+        cases: dict[str, list[str | None]] = {}
+        held = [row["id"] for row in rows if row["legal_holds"]]
+        if held:
+            for account_id, case in connection.execute(
+                select(legal_holds.c.account_id, legal_holds.c.case)
+                .where(legal_holds.c.account_id.in_(held), legal_holds.c.released_at.is_(None))
+                .order_by(legal_holds.c.number)
+            ):
+                cases.setdefault(account_id, []).append(case)
+        return [Snapshot(dict(row), tuple(emails.get(row["id"], ())), tuple(cases.get(row["id"], ()))) for row in rows]
+
+    def replayed(self, connection: Connection, account_id: str, request_id: str) -> HistoryEntry | None:
+        """The entry that an earlier request with the same id made, if there was one."""
+        row = (
+            connection.execute(
+                select(history).where(history.c.account_id == account_id, history.c.request_id == request_id)
+            )
+            .mappings()
+            .one_or_none()
+        )
+        return None if row is None else HistoryEntry(**row)
+
+    def history(self, connection: Connection, account_id: str) -> list[HistoryEntry]:
+        """The account's entries, oldest first."""
+        rows = connection.execute(select(history).where(history.c.account_id == account_id).order_by(history.c.number))
+        return [HistoryEntry(**row) for row in rows.mappings()]
+
+    def openings(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+        """The ``request_id`` of the first history entry of each of these accounts that exists."""
+        rows = connection.execute(
+            select(history.c.account_id, history.c.request_id).where(
+                history.c.number == 1, self.database.among(history.c.account_id)
+            ),
+            {"ids": self.database.ids(list(ids))},
+        )
+        return {row.account_id: row.request_id for row in rows}
+
+    def unclaimed_requests(self, connection: Connection, account_id: str) -> list[Effect]:
+        """Destructive effects that were requested and that no handler has claimed yet, locked against claims."""
+        return list(connection.scalars(select(outbox.c.effect).where(*unclaimed(account_id)).with_for_update()))
+
+    def owned_by(self, connection: Connection, company: str, email: str) -> list[str]:
+        """Ids of the accounts of ``company`` with the owner ``email``, compared without case and extra spaces."""
+        rows = connection.execute(
+            select(accounts.c.id, accounts.c.company)
+            .join(owners, owners.c.account_id == accounts.c.id)
+            .where(owners.c.email_key == normal(email))
+            .order_by(accounts.c.id)
+        )
+        return [row.id for row in rows if normal(row.company) == normal(company)]
+
+    def pages(self, where: Sequence[Any], order: Sequence[Any]) -> Iterator[list[Snapshot]]:
+        """The accounts that satisfy ``where``, a page of at most 1,000 at a time, each a short transaction.
+
+        ``order`` must end in the account's id; pages go on from the last row seen.
+        """
+        last: Any = None
+        while True:
+            query = select(accounts).where(*where).order_by(*order).limit(_PAGE)
+            if last is not None:
+                query = query.where(_after(order, last))
+            with self.database.read() as connection:
+                rows = connection.execute(query).mappings().all()
+                page = self._snapshots(connection, rows) if rows else []
+            if page:
+                yield page
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]
+
+    def where(self, conditions: Sequence[Any]) -> Iterator[Snapshot]:
+        """The accounts that satisfy all ``conditions``, in the order of their ids."""
+        for page in self.pages(conditions, [accounts.c.id]):
+            yield from page
+
+    def matching(self, term: Term, now: datetime, policy: Policy) -> Iterator[Snapshot]:
+        """The accounts on which a term holds, in the order of their ids."""
+        return self.where([compile_term(term, COLUMNS, policy, literal(now, Instant))])
+
+    def count(self, connection: Connection, term: Term, now: datetime, policy: Policy) -> int:
+        """How many accounts a term holds on."""
+        condition = compile_term(term, COLUMNS, policy, literal(now, Instant))
+        return connection.scalar(select(func.count()).select_from(accounts).where(condition)) or 0
+
+    def accounts(self, state: State | None = None) -> Iterator[Snapshot]:
+        """All accounts, or those in one state, in the order of their ids."""
+        return self.where([] if state is None else [accounts.c.state == state])
+
+    def due(self, until: datetime) -> Iterator[Snapshot]:
+        """Accounts with something to do until then, the earliest first."""
+        where = [accounts.c.due_at.is_not(None), accounts.c.due_at <= until]
+        for page in self.pages(where, [accounts.c.due_at, accounts.c.id]):
+            yield from page
+
+    def summary(self, connection: Connection) -> dict[State, int]:
+        """How many accounts are in each state; every state is named."""
+        rows = connection.execute(select(accounts.c.state, func.count()).group_by(accounts.c.state))
+        return {state: 0 for state in State} | {row[0]: row[1] for row in rows}
+
+    def next_due(self, connection: Connection) -> dict[State, datetime]:
+        """The earliest ``due_at`` of each state that has one: seven look-ups in the index."""
+        return {row.state: row.earliest for row in connection.execute(_NEXT_DUE) if row.earliest is not None}
+
+    def waiting(self, connection: Connection, now: datetime) -> dict[State, tuple[int, int]]:
+        """Per state: how many accounts wait for a timer, and how many of these are overdue."""
+        overdue = func.count().filter(accounts.c.due_at <= now)
+        rows = connection.execute(
+            select(accounts.c.state, func.count(), overdue)
+            .where(accounts.c.due_at.is_not(None))
+            .group_by(accounts.c.state)
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def heartbeats(self, connection: Connection) -> list[dict[str, Any]]:
+        """Every daemon's last sign of life, as columns of :class:`lifecycle.tables.Heartbeat`."""
+        return [dict(row) for row in connection.execute(select(heartbeats)).mappings()]
+
+
+def unclaimed(account_id: str) -> tuple[Any, ...]:
+    """Conditions of the account's destructive requests that no handler has claimed yet."""
+    return (
+        outbox.c.account_id == account_id,
+        outbox.c.effect.in_(DESTRUCTIVE),
+        outbox.c.status == Status.PENDING,
+        outbox.c.attempts == 0,
+    )
+
+
+def _after(order: Sequence[Any], last: Mapping[str, Any]) -> Any:
+    """Rows that come after ``last`` in ``order``."""
+    if len(order) == 1:
+        return order[0] > last[order[0].name]
+    first, rest = order[0], order[1:]
+    return (first > last[first.name]) | ((first == last[first.name]) & _after(rest, last))

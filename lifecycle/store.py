@@ -1,0 +1,258 @@
+"""Accounts in the database: one change is one transaction of state, history entry and outbox rows.
+
+Every method that takes a connection works inside the caller's transaction; see
+:class:`lifecycle.database.Database`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from lifecycle.actor import SYSTEM, Actor, Request, Role
+from lifecycle.database import CHANNEL
+from lifecycle.errors import AccountExists, Conflict
+from lifecycle.guards import normal
+from lifecycle.machine import Decision, due
+from lifecycle.policy import Policy
+from lifecycle.reads import HistoryEntry, Reads, Snapshot, unclaimed
+from lifecycle.tables import (
+    SCHEMA_VERSION,
+    Status,
+    accounts,
+    adopted_policies,
+    heartbeats,
+    history,
+    legal_holds,
+    metadata,
+    outbox,
+    owners,
+    readable_view,
+    refused_attempts,
+    schema_info,
+)
+
+#: Columns of the account that an outbox row copies, so that a message says what was promised when it was owed.
+PROMISES = ("access_ends_at", "delete_content_at", "purge_backups_by")
+#: What stands where personal data was scrubbed.
+SCRUBBED = ""
+#: Any number, the same for every process: serialises schema changes on PostgreSQL.
+_MIGRATION_LOCK = 7_230_451
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who writes a change, when, why and under which policy."""
+
+    at: datetime
+    policy_version: str
+    actor: str = f"{SYSTEM.role}:{SYSTEM.id}"
+    owner: int | None = None
+    reason: str | None = None
+    request_id: str | None = None
+
+    @classmethod
+    def of_request(
+        cls, snapshot: Snapshot, asked: Request, at: datetime, version: str, request_id: str | None
+    ) -> "Entry":
+        """The entry of a request: owners appear by number, never by their address."""
+        named = asked.actor.id if asked.role is Role.OWNER else asked.email
+        keys = [normal(email) for email in snapshot.owners]
+        number = keys.index(normal(named)) + 1 if named and normal(named) in keys else None
+        actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else f"{asked.role}:{asked.actor.id}"
+        return cls(at, version, actor, number, asked.reason, request_id)
+
+
+class Store(Reads):
+    """Writes accounts, beside reading them."""
+
+    def migrate(self) -> None:
+        """Create the schema where there is none; a database of a newer version raises :class:`SchemaOutdated`."""
+        with self.database.write() as connection:
+            if self.database.is_postgresql:
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            metadata.create_all(connection)
+            if connection.scalar(select(schema_info.c.version)) is None:
+                connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
+            if not self.database.is_postgresql:
+                for model in (accounts, history, outbox):
+                    connection.execute(text(readable_view(model)))
+            self.check_schema(connection)
+
+    def record_policy(self, connection: Connection, policy: Policy, at: datetime) -> None:
+        """From now on this database keeps ``policy``. Blocks every writer until the transaction ends."""
+        if self.database.is_postgresql:
+            connection.execute(text("LOCK TABLE account IN EXCLUSIVE MODE"))
+        last = connection.scalar(select(func.max(adopted_policies.c.number))) or 0
+        connection.execute(
+            insert(adopted_policies).values(
+                number=last + 1,
+                version=policy.version,
+                settings=json.dumps(policy.as_text(), sort_keys=True),
+                adopted_at=at,
+            )
+        )
+        self.announce(connection)
+
+    def insert(
+        self,
+        connection: Connection,
+        rows: Sequence[Mapping[str, Any]],
+        emails: Sequence[Sequence[str]],
+        event: str,
+        entry: Entry,
+        request_ids: Sequence[str | None] | None = None,
+    ) -> None:
+        """New accounts with their owners and their first history entry; raises :class:`AccountExists`.
+
+        ``rows`` and ``emails`` go together, and so do ``request_ids``, by which an import knows its rows again.
+        """
+        try:
+            connection.execute(insert(accounts), list(rows))
+        except IntegrityError as error:
+            if "account.id" in str(error.orig) or "account_pk" in str(error.orig):
+                raise AccountExists("An account with this id exists already; choose another id.") from None
+            raise
+        people = [
+            {"account_id": row["id"], "number": number, "email": email, "email_key": normal(email)}
+            for row, addresses in zip(rows, emails, strict=True)
+            for number, email in enumerate(addresses, start=1)
+        ]
+        if people:
+            connection.execute(insert(owners), people)
+        connection.execute(
+            insert(history),
+            [
+                {**_entry(entry), "account_id": row["id"], "number": 1, "event": event, "step": "open", "source": None,
+                 "dest": row["state"], "request_id": request_id}
+                for row, request_id in zip(rows, request_ids or [None] * len(rows), strict=True)
+            ],
+        )  # fmt: skip
+
+    def write(self, connection: Connection, snapshot: Snapshot, decision: Decision, entry: Entry) -> HistoryEntry:
+        """Carry a decision out: compare and swap the account, append to history, owe the effects.
+
+        Raises :class:`Conflict` when the account changed since it was read.
+        """
+        swapped = connection.execute(
+            update(accounts)
+            .where(
+                accounts.c.id == snapshot.id,
+                accounts.c.version == snapshot.version,
+                accounts.c.state == snapshot.state,
+            )
+            .values(**decision.changes)
+        )
+        if swapped.rowcount != 1:
+            raise Conflict(f"Account {snapshot.id} was changed by another process; try again.")
+        number = decision.changes["version"]
+        row = {
+            "account_id": snapshot.id,
+            "number": number,
+            "event": decision.event,
+            "step": decision.step,
+            "source": decision.source,
+            "dest": decision.dest,
+            **_entry(entry),
+        }
+        connection.execute(insert(history), row)
+        if decision.owes:
+            dates = {name: decision.changes.get(name, getattr(snapshot, name)) for name in PROMISES}
+            connection.execute(
+                insert(outbox),
+                [
+                    {"account_id": snapshot.id, "number": number, "effect": effect, "created_at": entry.at,
+                     "due_at": entry.at, "promised": decision.promised, **dates}
+                    for effect in decision.owes
+                ],
+            )  # fmt: skip
+        if decision.scrubs:
+            self.scrub(connection, [snapshot.id])
+        self.announce(connection)
+        return HistoryEntry(**{**row, "event": str(decision.event), "step": str(decision.step)})
+
+    def announce(self, connection: Connection) -> None:
+        """Wake the daemons that listen, at commit; the others see the change at their next look."""
+        if self.database.is_postgresql:
+            connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+    def scrub(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Erase personal data of purged accounts from the engine's own tables; ids and dates remain."""
+        connection.execute(update(accounts).where(accounts.c.id.in_(ids)).values(company=SCRUBBED))
+        connection.execute(delete(owners).where(owners.c.account_id.in_(ids)))
+        connection.execute(update(history).where(history.c.account_id.in_(ids)).values(reason=None))
+        connection.execute(update(outbox).where(outbox.c.account_id.in_(ids)).values(last_error=None))
+        connection.execute(delete(refused_attempts).where(refused_attempts.c.account_id.in_(ids)))
+
+    def record_refusal(
+        self, at: datetime, account_id: str, event: str, actor: Actor, reasons: Iterable[str], version: str
+    ) -> None:
+        """Keep a refused attempt, in a transaction of its own."""
+        with self.database.write() as connection:
+            connection.execute(
+                insert(refused_attempts).values(
+                    account_id=account_id,
+                    at=at,
+                    event=event,
+                    actor=f"{actor.role}:{actor.id}",
+                    reasons="\n".join(reasons),
+                    policy_version=version,
+                )
+            )
+
+    def record_activity(
+        self, connection: Connection, account_id: str, at: datetime, now: datetime, policy: Policy
+    ) -> bool:
+        """Move ``last_active_at`` to ``at`` unless the one on file is as late; True if it was written.
+
+        Touches no history, and no index but in one case: where a notice of the old clock has put the
+        timer to rest, it is armed again.
+        """
+        last = accounts.c.last_active_at
+        row = connection.execute(
+            update(accounts)
+            .where(
+                accounts.c.id == account_id,
+                last.is_(None) | (last < at) & (last <= at - policy.activity_resolution),
+            )
+            .values(last_active_at=at)
+            .returning(accounts.c.due_at, accounts.c.reminded_at)
+        ).one_or_none()
+        if row is not None and row.due_at is None and row.reminded_at is not None:
+            snapshot = self.load(connection, account_id, lock=True)
+            armed = update(accounts).where(accounts.c.id == account_id).values(due_at=due(snapshot, now, policy))
+            connection.execute(armed)
+        return row is not None
+
+    def add_hold(self, connection: Connection, account_id: str, number: int, case: str | None, at: datetime) -> None:
+        """Note a legal hold, placed by history entry ``number``."""
+        connection.execute(insert(legal_holds).values(account_id=account_id, number=number, case=case, placed_at=at))
+
+    def end_holds(self, connection: Connection, account_id: str, case: str | None, at: datetime) -> None:
+        """Release the holds of ``case``, or all of them without one."""
+        ended = update(legal_holds).where(legal_holds.c.account_id == account_id, legal_holds.c.released_at.is_(None))
+        if case is not None:
+            ended = ended.where(legal_holds.c.case == case)
+        connection.execute(ended.values(released_at=at))
+
+    def beat(self, daemon: str, started_at: datetime, at: datetime, version: str, trouble: str | None) -> None:
+        """Note that a daemon is alive."""
+        values = {"started_at": started_at, "seen_at": at, "policy_version": version, "trouble": trouble}
+        with self.database.write() as connection:
+            known = connection.execute(update(heartbeats).where(heartbeats.c.daemon == daemon).values(**values))
+            if known.rowcount == 0:
+                connection.execute(insert(heartbeats).values(daemon=daemon, **values))
+
+    def withdraw_requests(self, connection: Connection, account_id: str, why: str, at: datetime) -> None:
+        """Withdraw the requests of :meth:`unclaimed_requests`."""
+        connection.execute(
+            update(outbox).where(*unclaimed(account_id)).values(status=Status.WITHDRAWN, last_error=why, finished_at=at)
+        )
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {field.name: getattr(entry, field.name) for field in fields(entry)}

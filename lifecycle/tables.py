@@ -1,0 +1,306 @@
+"""The schema: SQLModel tables whose constraints are derived from the definition.
+
+Instants are ``timestamptz`` on PostgreSQL and integer microseconds since 1970 on SQLite; in Python
+they are aware datetimes in UTC. Rows are written by SQL statements, never through a session, and
+table models are never validated: input goes through the engine or the importer first.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy import literal as sql_literal
+from sqlmodel import Field, SQLModel
+
+from lifecycle.errors import DefinitionError
+from lifecycle.instants import Instant
+from lifecycle.invariants import INVARIANTS
+from lifecycle.policy import Policy
+from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Party, Plan, State, Step
+from lifecycle.states import account as account_scope
+from lifecycle.terms import compile_term
+
+#: Raised with every change of the schema.
+SCHEMA_VERSION = 1
+
+
+def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
+    """A text column with a CHECK: only the values of ``enums``, stored as they are written."""
+    if len(enums) == 1:
+        return lambda: Enum(
+            enums[0],
+            name=name,
+            native_enum=False,
+            create_constraint=True,
+            length=40,
+            values_callable=lambda members: [member.value for member in members],
+        )
+    values = [member.value for enum in enums for member in enum]
+    return lambda: Enum(*values, name=name, native_enum=False, create_constraint=True, length=40)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_name)s",
+        "pk": "%(table_name)s_pk",
+    }
+)
+
+
+class Base(SQLModel):
+    """The common root: one MetaData, apart from the application's own."""
+
+    metadata = metadata
+
+
+def _text(**kw: Any) -> Any:
+    return Field(sa_type=Text, **kw)
+
+
+def _instant(**kw: Any) -> Any:
+    return Field(default=None, sa_type=Instant, **kw)
+
+
+def _reference(**kw: Any) -> Any:
+    return Field(sa_column_args=(ForeignKey("account.id"),), sa_type=Text, **kw)
+
+
+class Account(Base, table=True):
+    """One account. The dates are those of :data:`lifecycle.states.account`."""
+
+    id: str = _text(primary_key=True)
+    company: str = _text()
+    state: State = Field(sa_type=words("state", State)())
+    plan: Plan = Field(sa_type=words("plan", Plan)())
+    version: int = Field(default=1, sa_type=Integer)
+    due_at: datetime | None = _instant()
+    opened_at: datetime = _instant(nullable=False)
+    trial_ends_at: datetime | None = _instant()
+    period_began_at: datetime | None = _instant()
+    period_ends_at: datetime | None = _instant()
+    held_at: datetime | None = _instant()
+    frozen_at: datetime | None = _instant()
+    suspended_from: State | None = Field(default=None, sa_type=words("suspended_from", State)())
+    free_since: datetime | None = _instant()
+    last_active_at: datetime | None = _instant()
+    cancelled_at: datetime | None = _instant()
+    cancelled_by: Party | None = Field(default=None, sa_type=words("cancelled_by", Party)())
+    cancelled_from: State | None = Field(default=None, sa_type=words("cancelled_from", State)())
+    terminated_at: datetime | None = _instant()
+    access_ends_at: datetime | None = _instant()
+    delete_content_at: datetime | None = _instant()
+    purge_backups_by: datetime | None = _instant()
+    reminder: int | None = Field(default=None, sa_type=Integer)
+    reminded_at: datetime | None = _instant()
+    not_before: datetime | None = _instant()
+    erasure_requested_at: datetime | None = _instant()
+    content_deleted_at: datetime | None = _instant()
+    purge_requested_at: datetime | None = _instant()
+    purged_at: datetime | None = _instant()
+    legal_holds: int = Field(default=0, sa_type=Integer)
+    hold_released_at: datetime | None = _instant()
+
+
+class Owner(Base, table=True):
+    """One who may have the account cancelled. ``email_key`` is the address as it is compared."""
+
+    account_id: str = _reference(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Integer)
+    email: str = _text()
+    email_key: str = _text(index=True)
+
+    __table_args__ = (UniqueConstraint("account_id", "email_key"),)
+
+
+class LegalHold(Base, table=True):
+    """A legal hold; in force until it is released. Numbered by the history entry that placed it."""
+
+    __tablename__ = "legal_hold"
+    account_id: str = _reference(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Integer)
+    case: str | None = _text(default=None)
+    placed_at: datetime = _instant(nullable=False)
+    released_at: datetime | None = _instant()
+
+
+class History(Base, table=True):
+    """Append-only: who did what, when, from where to where, numbered per account without a gap.
+
+    ``actor`` is ``role:id``, an owner's id being the number of the owner; ``owner`` is the owner in
+    whose name support or an admin acted.
+    """
+
+    account_id: str = _reference(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Integer)
+    event: str = Field(sa_type=words("event", Event, Opening)())
+    step: Step = Field(sa_type=words("step", Step)())
+    source: State | None = Field(default=None, sa_type=words("source", State)())
+    dest: State = Field(sa_type=words("dest", State)())
+    at: datetime = _instant(nullable=False)
+    actor: str = _text()
+    owner: int | None = Field(default=None, sa_type=Integer)
+    reason: str | None = _text(default=None)
+    policy_version: str = _text()
+    request_id: str | None = _text(default=None)
+
+
+class Status(StrEnum):
+    """Where an outbox row is."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    PARKED = "parked"
+    WITHDRAWN = "withdrawn"
+
+
+class Outbox(Base, table=True):
+    """An effect owed to the outside world, written with the change that owes it.
+
+    ``attempts`` counts claims and fences them: an outcome counts only for the claim it comes from.
+    The dates are those that the account was promised when the effect was owed.
+    """
+
+    id: int | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigInteger().with_variant(Integer, "sqlite"),
+    )
+    account_id: str = _reference()
+    number: int = Field(sa_type=Integer)
+    effect: Effect = Field(sa_type=words("effect", Effect)())
+    status: Status = Field(default=Status.PENDING, sa_type=words("status", Status)())
+    attempts: int = Field(default=0, sa_type=Integer)
+    created_at: datetime = _instant(nullable=False)
+    due_at: datetime = _instant(nullable=False)
+    claimed_until: datetime | None = _instant()
+    promised: datetime | None = _instant()
+    access_ends_at: datetime | None = _instant()
+    delete_content_at: datetime | None = _instant()
+    purge_backups_by: datetime | None = _instant()
+    finished_at: datetime | None = _instant()
+    last_error: str | None = _text(default=None)
+    receipt: str | None = _text(default=None)
+
+    __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
+
+
+class RefusedAttempt(Base, table=True):
+    """A request that was refused, apart from history."""
+
+    __tablename__ = "refused_attempt"
+    id: int | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=BigInteger().with_variant(Integer, "sqlite"),
+    )
+    account_id: str = _reference(index=True)
+    at: datetime = _instant(nullable=False)
+    event: str = _text()
+    actor: str = _text()
+    reasons: str = _text()
+    policy_version: str = _text()
+
+
+class AdoptedPolicy(Base, table=True):
+    """Every policy that this database has kept; the one with the latest ``number`` is in force."""
+
+    __tablename__ = "adopted_policy"
+    number: int = Field(primary_key=True, sa_type=Integer)
+    version: str = _text()
+    settings: str = _text()
+    adopted_at: datetime = _instant(nullable=False)
+
+
+class SchemaInfo(Base, table=True):
+    """One row: the version of the schema."""
+
+    __tablename__ = "schema_info"
+    id: int = Field(default=1, primary_key=True, sa_type=Integer)
+    version: int = Field(sa_type=Integer)
+
+
+class Heartbeat(Base, table=True):
+    """When each daemon was last alive, and what troubles it."""
+
+    daemon: str = _text(primary_key=True)
+    started_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    policy_version: str = _text()
+    trouble: str | None = _text(default=None)
+
+
+def table(model: type[SQLModel]) -> Table:
+    """The SQLAlchemy table behind a model."""
+    result: Table = model.__table__  # type: ignore[attr-defined]
+    return result
+
+
+accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
+history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
+adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
+
+#: The account's columns by name, as terms are compiled over them.
+COLUMNS: Mapping[str, Any] = dict(accounts.c)
+
+
+def _derive_constraints() -> None:
+    """Add to the schema what the definition says of it."""
+    unknown = set(account_scope) - set(COLUMNS)
+    if unknown:
+        raise DefinitionError(f"The definition names columns that the account table lacks: {sorted(unknown)}.")
+    for invariant in INVARIANTS:
+        condition = compile_term(invariant.test, COLUMNS, Policy(), sql_literal(None))
+        accounts.append_constraint(CheckConstraint(condition, name=invariant.name))
+    waiting = accounts.c.due_at.is_not(None)
+    Index("account_due", accounts.c.state, accounts.c.due_at, postgresql_where=waiting, sqlite_where=waiting)
+    pending = outbox.c.status == Status.PENDING
+    Index("outbox_pending", outbox.c.due_at, outbox.c.id, postgresql_where=pending, sqlite_where=pending)
+    destructive = outbox.c.effect.in_(DESTRUCTIVE) & outbox.c.status.in_((Status.PENDING, Status.PARKED))
+    Index(
+        "outbox_one_live_request",
+        outbox.c.account_id,
+        outbox.c.effect,
+        unique=True,
+        postgresql_where=destructive,
+        sqlite_where=destructive,
+    )
+    asked = history.c.request_id.is_not(None)
+    Index(
+        "history_request",
+        history.c.account_id,
+        history.c.request_id,
+        unique=True,
+        postgresql_where=asked,
+        sqlite_where=asked,
+    )
+
+
+_derive_constraints()
+
+
+def readable_view(model: Table) -> str:
+    """SQLite only: a view ``<table>_readable`` that shows instants as ISO 8601 text."""
+    shown = [
+        f"strftime('%Y-%m-%dT%H:%M:%S', {c.name}/1000000, 'unixepoch')"
+        f" || printf('.%06dZ', {c.name}%1000000) AS {c.name}"
+        if isinstance(c.type, Instant)
+        else f'"{c.name}"'
+        for c in model.columns
+    ]
+    return f"CREATE VIEW IF NOT EXISTS {model.name}_readable AS SELECT {', '.join(shown)} FROM {model.name}"

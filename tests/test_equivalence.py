@@ -1,0 +1,111 @@
+"""One definition, two readers: what the sweep does to a million is what `tick` decides for each one."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from sqlalchemy import delete, insert, select
+
+from lifecycle import Engine, ManualClock
+from lifecycle.guards import normal
+from lifecycle.machine import tick
+from lifecycle.policy import Policy
+from lifecycle.reads import Snapshot
+from lifecycle.store import PROMISES
+from lifecycle.tables import accounts, history, outbox, owners
+from tests.conftest import SOAK
+from tests.strategies import NOW, POLICIES, populations
+
+Row = dict[str, Any]
+ENTRY = ("account_id", "number", "event", "step", "source", "dest", "at", "actor", "policy_version")
+OWED = ("account_id", "number", "effect", "status", "attempts", "created_at", "due_at", "promised", *PROMISES)
+
+
+def fill(engine: Engine, rows: list[Row]) -> None:
+    """Replace whatever is in the database by these accounts."""
+    with engine.database.write() as connection:
+        for table in (outbox, history, owners, accounts):
+            connection.execute(delete(table))
+        connection.execute(insert(accounts), rows)
+        connection.execute(
+            insert(owners),
+            [{"account_id": r["id"], "number": 1, "email": "a@b.test", "email_key": normal("a@b.test")} for r in rows],
+        )
+
+
+def one_by_one(rows: list[Row], policy: Policy) -> tuple[dict[str, Row], set[Any], set[Any]]:
+    """What the accounts, the history and the outbox must be once `tick` has nothing more to say."""
+    final, entries, owed = {}, set(), set()
+    for row in rows:
+        subject = dict(row)
+        for _ in range(10):
+            decision = tick(Snapshot(subject, (), ()), NOW, policy)
+            if decision is None:
+                break
+            subject |= decision.changes
+            if decision.step is None:
+                continue
+            number = subject["version"]
+            entries.add(
+                (row["id"], number, decision.event, decision.step, decision.source, decision.dest, NOW,
+                 "system:timer", policy.version)
+            )  # fmt: skip
+            for effect in decision.owes:
+                dates = tuple(subject[name] for name in PROMISES)
+                owed.add((row["id"], number, effect, "pending", 0, NOW, NOW, decision.promised, *dates))
+        else:
+            pytest.fail(f"timers never come to rest: {row}")
+        final[row["id"]] = subject
+    return final, entries, owed
+
+
+def read(engine: Engine, table: Any, columns: tuple[str, ...]) -> set[Any]:
+    with engine.database.read() as connection:
+        return {tuple(row) for row in connection.execute(select(*(table.c[name] for name in columns)))}
+
+
+def engine_on(url: str, policy: Policy) -> Engine:
+    engine = Engine(url, policy=policy, clock=ManualClock(NOW), batch=7)
+    engine.migrate()
+    return engine
+
+
+@pytest.fixture(params=range(len(POLICIES)), ids=["default", "approval", "end of access", "longer"])
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return POLICIES[request.param]
+
+
+def test_a_sweep_does_to_every_account_what_tick_decides_for_it(url: str, policy: Policy) -> None:
+    engine = engine_on(url, policy)
+
+    @settings(max_examples=25 * SOAK)
+    @given(populations(policy))
+    def compare(rows: list[Row]) -> None:
+        fill(engine, rows)
+        report = engine.sweep()
+        final, entries, owed = one_by_one(rows, policy)
+        with engine.database.read() as connection:
+            swept = {row["id"]: dict(row) for row in connection.execute(select(accounts)).mappings()}
+        assert swept == final
+        assert read(engine, history, ENTRY) == entries
+        assert read(engine, outbox, OWED) == owed
+        assert report.finished and report.moved == len(entries)
+
+    compare()
+    engine.close()
+
+
+def test_after_a_sweep_nothing_is_due_and_no_date_is_later_than_its_timer(url: str, policy: Policy) -> None:
+    engine = engine_on(url, policy)
+
+    @settings(max_examples=10 * SOAK)
+    @given(populations(policy))
+    def nothing_left(rows: list[Row]) -> None:
+        fill(engine, rows)
+        engine.sweep()
+        with engine.database.read() as connection:
+            assert not connection.execute(select(accounts.c.id).where(accounts.c.due_at <= NOW)).all()
+        assert engine.sweep().moved == 0
+
+    nothing_left()
+    engine.close()
