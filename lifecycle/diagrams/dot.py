@@ -1,0 +1,214 @@
+"""A picture as DOT text that carries its own coordinates (``layout=nop2``)."""
+
+from collections.abc import Iterator
+
+from lifecycle.actor import Role
+from lifecycle.diagrams.content import (
+    SAMPLES,
+    SYMBOLS,
+    Card,
+    Line,
+    card_lines,
+    cards,
+    group_colours,
+    group_of,
+    group_title,
+    state_lines,
+    stays_lines,
+)
+from lifecycle.diagrams.geometry import Box, path, spline
+from lifecycle.diagrams.places import LIVE_BOX, Picture, Point, picture_named
+from lifecycle.diagrams.text import INK, IRREVERSIBLE, PALE, ROLES, dot_text, html_text
+from lifecycle.policy import Policy
+from lifecycle.states import FINAL, LIVE, Entitlements, State
+
+FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
+
+
+class Drawing:
+    """One picture under one policy: its boxes and arrows, ready to be written."""
+
+    def __init__(self, picture: Picture, values: Policy) -> None:
+        self.picture, self.values = picture, values
+        self.cards = cards(picture.events)
+        self.texts: dict[str, list[Line]] = {}
+        self.boxes: dict[str, Box] = {}
+        shown = {state for card in self.cards for state in (*card.sources, *card.dests)}
+        for state in State:
+            if state in picture.places or (state in shown and LIVE_BOX not in picture.places):
+                self._add(state, state_lines(state))
+        for card in self.cards:
+            self._add(card.name, card_lines(card, values, self._characters(card.name)))
+        if LIVE_BOX in picture.places:
+            self._add(LIVE_BOX, [Line("not cancelled", 13, bold=True), *(Line(state) for state in LIVE)])
+        elif picture.frame:
+            self.boxes[LIVE_BOX] = Box.spanning(*picture.frame)
+        if "stays" in picture.places:
+            self._add("stays", stays_lines(picture.events, self.boxes, values, self._characters("stays")))
+        self._add("legend", [Line("Arrows", 9, bold=True), *(Line(" " * 13 + text, 9) for text, *_ in SAMPLES)])
+        self._add("groups", [Line("Boxes", 9, bold=True), *(Line(" " * 13 + text, 9) for text, _ in SYMBOLS)])
+
+    def _place(self, name: str) -> tuple[float, float, float]:
+        spare = len(self.boxes) % 6
+        return self.picture.places.get(name, (100 + 180 * spare, self.picture.size[1] + 60, 160))
+
+    def _characters(self, name: str) -> int:
+        return int((self._place(name)[2] - 14) / (8.5 * 0.53))
+
+    def _add(self, name: str, lines: list[Line]) -> None:
+        x, y, width = self._place(name)
+        self.texts[name] = lines
+        self.boxes[name] = Box(x, y, width, 10 + sum(round(line.size * 1.3) for line in lines))
+
+    def groups(self) -> dict[tuple[Entitlements, bool], Box]:
+        """The rectangles around the states that grant the same, apart before and after a cancellation."""
+        found: dict[tuple[Entitlements, bool], list[Box]] = {}
+        for state in State:
+            if state in self.boxes:
+                found.setdefault((group_of(state), state in LIVE), []).append(self.boxes[state])
+        for card in self.cards:  # a move within one group stands inside it
+            ends = {(group_of(state), state in LIVE) for state in (*card.sources, *card.dests)}
+            if len(ends) == 1 and ends <= set(found):
+                found[ends.pop()].append(self.boxes[card.name])
+        return {
+            key: Box.spanning(
+                min(box.left for box in boxes) - 14,
+                min(box.top for box in boxes) - 22,
+                max(box.right for box in boxes) + 14,
+                max(box.bottom for box in boxes) + 12,
+            )
+            for key, boxes in found.items()
+        }
+
+    def arrows(self) -> Iterator[tuple[str, str, Card, list[Point], bool]]:
+        """From, to, card, corners, and whether the arrow has a head."""
+        for card in self.cards:
+            for source in self._ends(card.sources, card):
+                yield source, card.name, card, self._path(source, card.name), False
+            for dest in self._ends(card.dests, card):
+                yield card.name, dest, card, self._path(card.name, dest), True
+
+    def _ends(self, states: tuple[State, ...], card: Card) -> list[str]:
+        """The boxes to draw to; all states that are not cancelled stand together in one."""
+        live = [state for state in states if state in LIVE]
+        whole = LIVE_BOX in self.boxes and {*card.sources, *card.dests} >= set(LIVE) and len(live) > 1
+        return [LIVE_BOX, *(s for s in states if s not in LIVE)] if whole else list(states)
+
+    def _path(self, start: str, end: str) -> list[Point]:
+        return path(self.boxes[start], self.boxes[end], self.picture.corners.get((start, end), ()))
+
+
+def to_dot(picture: str, policy: Policy) -> str:
+    """The picture as DOT text, the same for the same definition and policy."""
+    drawing = Drawing(picture_named(picture), policy)
+    width, height = drawing.picture.size
+    head = f'digraph {dot_text(picture)} {{\n  layout=nop2; bgcolor=white; pad=0.15; dpi=96; bb="0,0,{width},{height}";'
+    defaults = f"  node [fontname={dot_text(FONT)}, fixedsize=true, shape=box, margin=0]; edge [arrowsize=0.8];"
+    body = (*_backgrounds(drawing), *_box_statements(drawing), *_arrow_statements(drawing), *_samples(drawing))
+    return "\n".join((head, defaults, *(f"  {statement};" for statement in body), "}", ""))
+
+
+def _node(name: str, box: Box, height: float, label: str, **attributes: str) -> str:
+    place = {
+        "pos": f"{box.x:g},{height - box.y:g}",
+        "width": f"{box.width / 72:.4f}",
+        "height": f"{box.height / 72:.4f}",
+    }
+    pairs = ", ".join(f"{key}={dot_text(value)}" for key, value in (place | attributes).items())
+    return f"{dot_text(name)} [{pairs}, label={label}]"
+
+
+def _html(lines: list[Line], width: float) -> str:
+    """The lines as a table: ``width`` points wide and flush left, or centred when 0."""
+    look = f'width="{width:g}"' if width else ""
+    align = "left" if width else "center"
+    rows = "".join(
+        f'<tr><td align="{align}" height="{line.size * 1.3:.0f}">{_line_html(line)}</td></tr>' for line in lines
+    )
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="0" {look}>{rows}</table>>'
+
+
+def _line_html(line: Line) -> str:
+    roles = " · ".join(f'<font color="{ROLES[r][0]}"><b>{html_text(ROLES[r][2])}</b></font>' for r in line.roles)
+    text = html_text(line.text)
+    bold = f"<b>{text}</b>" if line.bold and text else text
+    return f'<font point-size="{line.size:g}" color="{line.colour}">{roles}{bold}</font>'
+
+
+def _backgrounds(drawing: Drawing) -> Iterator[str]:
+    height = drawing.picture.size[1]
+    title = [Line(drawing.picture.title, 17, bold=True), Line(f"policy {drawing.values.version}", 9, PALE)]
+    yield _node("title", Box(275, 26, 500, 46), height, _html(title, 480), shape="plaintext")
+    for number, ((group, _), box) in enumerate(drawing.groups().items()):
+        tint, line = group_colours(group)
+        label = _html([Line(group_title(group), 8.5, INK, bold=True)], box.width - 20)
+        yield _node(
+            f"group {number}", box, height, label, labelloc="t", style="filled,rounded", fillcolor=tint, color=line
+        )
+    if drawing.picture.frame:
+        label = _html([Line("Not cancelled", 10, PALE, bold=True)], 0)
+        yield _node(LIVE_BOX, drawing.boxes[LIVE_BOX], height, label, labelloc="t", style="dashed,rounded", color=PALE)
+
+
+def _box_statements(drawing: Drawing) -> Iterator[str]:
+    height = drawing.picture.size[1]
+    by_name = {card.name: card for card in drawing.cards}
+    for name, lines in drawing.texts.items():
+        look = {"style": "filled,rounded", "fillcolor": "white", "color": PALE}
+        if name in by_name:
+            card = by_name[name]
+            look |= {"color": IRREVERSIBLE if card.irreversible else ROLES[card.role(drawing.values)][0]}
+            look |= {"peripheries": "2"} if card.confirmed else {}
+            look |= {"style": "filled"}
+        elif name in set(State):
+            look |= {"color": INK, "penwidth": "1.6", "peripheries": "2" if name == FINAL else "1"}
+        box = drawing.boxes[name]
+        label = _html(lines, 0) if name in {*State, LIVE_BOX} else _html(lines, box.width - 14)
+        yield _node(name, box, height, label, **look)
+
+
+def _arrow_statements(drawing: Drawing) -> Iterator[str]:
+    for start, end, card, points, headed in drawing.arrows():
+        colour, style, _ = ROLES[card.role(drawing.values)]
+        width = 1.3 if card.role(drawing.values) is not Role.SYSTEM else 1.8
+        if card.irreversible:
+            colour, style, width = IRREVERSIBLE, "solid", 4.0
+        yield _edge(start, end, points, drawing.picture.size[1], colour, style, width, headed)
+
+
+def _edge(
+    start: str, end: str, points: list[Point], height: float, colour: str, style: str, width: float, headed: bool
+) -> str:
+    pairs = {
+        "pos": spline(points, height, 8 * _arrow_size(width) if headed else 0),
+        "color": colour,
+        "style": style,
+        "penwidth": f"{width:g}",
+        "arrowhead": "normal" if headed else "none",
+        "arrowsize": f"{_arrow_size(width):g}",
+    }
+    return f"{dot_text(start)} -> {dot_text(end)} [{', '.join(f'{k}={dot_text(v)}' for k, v in pairs.items())}]"
+
+
+def _arrow_size(width: float) -> float:
+    return 1.1 if width > 3 else 0.8
+
+
+def _samples(drawing: Drawing) -> Iterator[str]:
+    """The lines and boxes of the legend, beside its words."""
+    height = drawing.picture.size[1]
+    for number, (_, colour, style, width) in enumerate(SAMPLES):
+        x, y = _beside(drawing.boxes["legend"], number)
+        start, end = f"arrow {number} from", f"arrow {number} to"
+        yield _node(start, Box(x, y, 0.1, 0.1), height, '""', style="invis")
+        yield _node(end, Box(x + 30, y, 0.1, 0.1), height, '""', style="invis")
+        yield _edge(start, end, [(x, y), (x + 30, y)], height, colour, style, width, True)
+    for number, (_, look) in enumerate(SYMBOLS):
+        x, y = _beside(drawing.boxes["groups"], number)
+        size = (18, 2) if "peripheries" in look else (26, 8)
+        yield _node(f"sample {number}", Box(x + 15, y, *size), height, '""', **look)
+
+
+def _beside(legend: Box, number: int) -> Point:
+    """Where the sample for one line of a legend begins."""
+    return legend.left + 12, legend.top + 5 + 12 * (number + 1.5)
