@@ -1,0 +1,58 @@
+"""Words on the command line to values; what can't be understood raises InvalidInput with an example."""
+
+import getpass
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from lifecycle.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from lifecycle.actor import Actor
+
+
+def instant(value: str | None, option: str) -> datetime | None:
+    """ISO 8601 with a zone, or a date, which is 00:00 UTC; None stays None."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        if len(text) == len("2026-01-31"):
+            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        parsed = datetime.fromisoformat(text)
+        if parsed.tzinfo is not None:
+            return parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"{option} must be an instant such as 2026-01-31T12:00:00Z or a date such as 2026-01-31, not {value!r}."
+        ) from None
+    raise InvalidInput(f"{option} has no time zone: add Z for UTC or an offset such as +02:00 to {value!r}.")
+
+
+def nearest(value: str, options: Iterable[str], what: str) -> str:
+    """``value`` if it is one of ``options``; else InvalidInput that proposes the nearest."""
+    known = [str(option) for option in options]
+    if value in known:
+        return value
+    near = get_close_matches(value, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
+    raise InvalidInput(f"Unknown {what} {value!r}: {hint}")
+
+
+def actor(value: str) -> "Actor":
+    """``role:id`` as an actor: ``owner:ann@acme.test``, ``billing:stripe``."""
+    from lifecycle.actor import Actor, Role
+
+    role, colon, id = value.partition(":")
+    if not colon:
+        raise InvalidInput(f"--as must be ROLE:ID such as support:sue or owner:ann@acme.test, not {value!r}.")
+    return Actor(Role(nearest(role.strip().lower(), Role, "role")), id)
+
+
+def myself(role: str) -> str:
+    """``role:`` and the login name of whoever runs the command."""
+    try:
+        return f"{role}:{getpass.getuser()}"
+    except (KeyError, OSError):
+        raise InvalidInput(f"Your login name is not known here; say who you are with --as {role}:NAME.") from None

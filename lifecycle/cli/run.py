@@ -1,0 +1,219 @@
+"""What every command is given: the options that all share, the configuration, the engine.
+
+A command is a function whose first argument is a :class:`Run`. :func:`command` puts it into a table of
+commands; ``--database``, ``--config`` and ``--json`` are added to its own options, so that operators may
+write them before or after the command's name (after it wins).
+"""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from lifecycle.errors import InvalidInput, SchemaOutdated
+
+if TYPE_CHECKING:
+    from lifecycle.config import Config
+    from lifecycle.engine import Engine
+
+DEFAULT_DATABASE = "sqlite:///lifecycle.db"
+DATABASE_VARIABLE, CONFIG_VARIABLE = "LIFECYCLE_DATABASE_URL", "LIFECYCLE_CONFIG"
+_PANEL = "Options of every command"
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help=f"The database; else {DATABASE_VARIABLE}, else {DEFAULT_DATABASE} in the current folder.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help=f"TOML with policy, handlers and delivery; else {CONFIG_VARIABLE}, else none.",
+        rich_help_panel=_PANEL,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output, nothing else.", rich_help_panel=_PANEL)
+]
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The shared options as they were given, before the command's name or after it."""
+
+    database: str | None = None
+    config: Path | None = None
+    json: bool = False
+
+    def over(self, other: "Given") -> "Given":
+        """These options, and the other's where these say nothing."""
+        return Given(self.database or other.database, self.config or other.config, self.json or other.json)
+
+
+class Run:
+    """One run of one command; closes what it opened."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.json = given.json
+        self._engine: Engine | None = None
+
+    @property
+    def database_url(self) -> str:
+        """From the option, else from the environment, else the default."""
+        return self.given.database or os.environ.get(DATABASE_VARIABLE) or DEFAULT_DATABASE
+
+    @property
+    def database_is_default(self) -> bool:
+        """Whether nobody said which database."""
+        return not (self.given.database or os.environ.get(DATABASE_VARIABLE))
+
+    @cached_property
+    def config(self) -> "Config":
+        """The configuration from the file, if one is named, and the environment."""
+        from lifecycle.config import load
+
+        named = os.environ.get(CONFIG_VARIABLE)
+        return load(self.given.config or (Path(named) if named else None), os.environ)
+
+    @property
+    def engine(self) -> "Engine":
+        """The engine on a database that exists; raises :class:`SchemaOutdated` where there is none."""
+        return self.open_engine()
+
+    def open_engine(self, *, create: bool = False) -> "Engine":
+        """The engine; with ``create`` also on an SQLite file that does not exist yet."""
+        if self._engine is None:
+            from lifecycle.engine import Engine
+
+            config = self.config
+            engine = Engine(self.database_url, policy=config.policy, handlers=config.handlers, delivery=config.delivery)
+            self._engine = engine
+            self._check_file(create)
+        return self._engine
+
+    def _check_file(self, create: bool) -> None:
+        """SQLite makes a missing file as it connects: a slip of the folder must not leave one behind."""
+        assert self._engine is not None
+        database = self._engine.database
+        name = database.url.database
+        if database.is_postgresql or (name or "").startswith("file:"):
+            return
+        if name in (None, "", ":memory:"):
+            raise InvalidInput(f"A database in memory ends with the command; give a file such as {DEFAULT_DATABASE}.")
+        if not create and not Path(str(name)).exists():
+            said = "is the default here" if self.database_is_default else "was asked for"
+            raise SchemaOutdated(
+                f"There is no database {name}, which {said}: create it with `lifecycle init`, "
+                f"or name another with --database or {DATABASE_VARIABLE}."
+            )
+
+    @property
+    def now(self) -> datetime:
+        """The instant on the engine's clock."""
+        return self.engine.clock.now()
+
+    def close(self) -> None:
+        """Close the engine if one was opened."""
+        if self._engine is not None:
+            self._engine.close()
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as it is written down in a module's table; ``group`` is e.g. ``outbox`` in ``outbox list``."""
+
+    function: Callable[..., None]
+    name: str
+    group: str | None
+    panel: str
+    examples: tuple[str, ...]
+
+    @property
+    def epilog(self) -> str:
+        return "Example:\n\n" + "\n\n".join(f"  {example}" for example in self.examples)
+
+
+def command(
+    table: list[Command], name: str, *examples: str, panel: str, json: bool = True, database: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Put a function into ``table`` as the command ``name`` (``"outbox list"`` in a group).
+
+    ``json`` and ``database`` say whether it prints data and whether it uses a database; the options follow.
+    """
+    group, _, last = name.rpartition(" ")
+
+    def put(function: Callable[..., None]) -> Callable[..., None]:
+        options: dict[str, Any] = {"config": ConfigOption}
+        if database:
+            options = {"database": DatabaseOption, **options}
+        if json:
+            options["json"] = JsonOption
+        table.append(Command(_with_options(function, options), last, group or None, panel, examples))
+        return function
+
+    return put
+
+
+def _with_options(function: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
+    """The function with its first parameter, the run, replaced by the context and the shared options."""
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        context = values.pop("context")
+        here = Given(**{name: values.pop(name) for name in options})
+        with closing(Run(here.over(context.find_object(Given) or Given()))) as started:
+            function(started, **values)
+
+    signature = inspect.signature(function, eval_str=True)
+    _, *own = (parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in signature.parameters.values())
+    added = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=False if name == "json" else None
+        )
+        for name, kind in options.items()
+    ]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    run.__signature__ = signature.replace(parameters=[context, *own, *added])  # type: ignore[attr-defined]
+    return run
+
+
+_GROUPS = {
+    "hold": "Legal holds: nothing of the account is destroyed while one is in force.",
+    "outbox": "What is owed to the outside world: see it, and try again what was parked.",
+    "policy": "The policy: every duration and switch, and the promises behind them.",
+}
+
+
+def register(app: typer.Typer, commands: Iterable[Command]) -> None:
+    """Add the commands of one module to the application, in their groups."""
+    groups: dict[str, typer.Typer] = {}
+    for entry in commands:
+        target = app
+        if entry.group is not None:
+            if entry.group not in groups:
+                groups[entry.group] = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+                app.add_typer(
+                    groups[entry.group], name=entry.group, help=_GROUPS[entry.group], rich_help_panel=entry.panel
+                )
+            target = groups[entry.group]
+        target.command(entry.name, epilog=entry.epilog, rich_help_panel=entry.panel)(entry.function)

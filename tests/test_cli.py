@@ -1,0 +1,634 @@
+"""The command line as operators meet it: what it prints, where, and with which exit code."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner, Result
+
+from lifecycle import Conflict, Effect, Engine
+from lifecycle.cli import app, main, output, parsing
+from lifecycle.errors import InvalidInput
+
+DOCUMENTATION = Path(__file__).parent.parent / "docs" / "cli.md"
+ACME = ("--company", "Acme Ltd", "--email", "ann@acme.test")
+NEXT_YEAR = f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
+HOSTILE = "\x1b[31m[bold red]Acme\u202e\x07\x7f =cmd()"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own as the current one, and an environment that says nothing to lifecycle."""
+    for name in [name for name in os.environ if name.startswith("LIFECYCLE_") or name in ("COLUMNS", "FORCE_COLOR")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def database(folder: Path) -> Path:
+    """An initialised database in the current folder, with the account acme on trial."""
+    run("init", expect=0)
+    run("open", "acme", "--company", "Acme Ltd", "--owner", "ann@acme.test", expect=0)
+    return folder / "lifecycle.db"
+
+
+def run(*arguments: str, expect: int, input: str | None = None) -> Result:
+    result = CliRunner().invoke(app, arguments, input=input, prog_name="lifecycle")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == expect, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def data(*arguments: str, expect: int = 0) -> Any:
+    return json.loads(run(*arguments, "--json", expect=expect).stdout)
+
+
+def process(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "lifecycle", *arguments]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def leaves(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of the application with its words."""
+    command = command or typer.main.get_command(app)
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+    for name, one in (below or {}).items():
+        yield from leaves(one, (*path, name))
+
+
+COMMANDS = dict(leaves())
+NAMES = [" ".join(path) for path in COMMANDS]
+
+
+def examples(name: str) -> list[str]:
+    epilog = COMMANDS[tuple(name.split())].epilog
+    return [line.strip() for line in epilog.splitlines() if line.strip().startswith("lifecycle ")]
+
+
+# --- Set-up --------------------------------------------------------------------------------------
+
+
+def test_init_says_what_it_created_and_that_the_database_is_the_default() -> None:
+    shown = run("init", expect=0).stdout
+    assert "sqlite:///lifecycle.db (the default; name another with --database" in shown
+    assert re.search(r"Schema\s+created", shown)
+    assert "the defaults" in shown
+
+
+def test_init_repeated_changes_nothing(database: Path) -> None:
+    again = data("init")
+    assert again["schema"] == "up to date"
+    assert again["policy"]["adopted"] is False
+    assert again["policy"]["changes"] == {}
+
+
+def test_init_with_another_policy_names_the_settings_that_differ(database: Path, folder: Path) -> None:
+    (folder / "new.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
+    shown = run("init", "--config", "new.toml", expect=0).stdout
+    assert "deletion_after: 30 days → 45 days" in shown
+    assert data("init")["policy"]["adopted"] is False, "the new policy is kept"
+
+
+def test_a_change_under_another_policy_than_the_databases_is_bad_input(database: Path, folder: Path) -> None:
+    (folder / "new.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
+    refused = run("sweep", "--config", "new.toml", expect=2)
+    assert "lifecycle init" in refused.stderr
+
+
+def test_a_wrong_folder_gets_advice_and_no_empty_database(folder: Path) -> None:
+    refused = run("accounts", expect=3)
+    assert "lifecycle init" in refused.stderr
+    assert "--database" in refused.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_the_option_wins_over_the_environment_and_may_stand_before_or_after_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_DATABASE_URL", "sqlite:///environment.db")
+    run("init", expect=0)
+    run("init", "--database", "sqlite:///after.db", expect=0)
+    run("--database", "sqlite:///before.db", "init", expect=0)
+    run("--database", "sqlite:///neither.db", "init", "--database", "sqlite:///both.db", expect=0)
+    made = {path.name for path in folder.glob("*.db")}
+    assert made == {"environment.db", "after.db", "before.db", "both.db"}
+
+
+def test_the_configuration_is_found_through_the_environment(
+    database: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "wrong.toml").write_text("[polcy]\n")
+    monkeypatch.setenv("LIFECYCLE_CONFIG", "wrong.toml")
+    assert "did you mean policy?" in run("accounts", expect=2).stderr
+
+
+# --- Exit codes ----------------------------------------------------------------------------------
+
+
+def test_a_refusal_lists_its_reasons_and_exits_1(database: Path) -> None:
+    refused = run("fire", "acme", "cancel", "--as", "owner:eve@acme.test", expect=1)
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("Refused: cancel ")
+    assert "\n- " in refused.stderr
+    assert "`lifecycle show acme`" in refused.stderr
+
+
+def test_nobody_can_act_as_the_system(database: Path) -> None:
+    assert "only timers do" in run("fire", "acme", "expire_trial", "--as", "system:timer", expect=1).stderr
+
+
+BAD_INPUT = {
+    "an unknown account": (["show", "acne"], "lifecycle accounts"),
+    "an unknown command": (["shwo"], "Did you mean 'show'?"),
+    "an unknown option": (["show", "acme", "--databse", "x"], "Did you mean --database?"),
+    "an unknown event": (["fire", "acme", "cancell", "--as", "owner:a@b.c"], "did you mean cancel?"),
+    "an unknown role": (["fire", "acme", "cancel", "--as", "ower:a@b.c"], "did you mean owner?"),
+    "an actor without a role": (["fire", "acme", "cancel", "--as", "ann"], "ROLE:ID"),
+    "an unknown state": (["accounts", "--state", "frozn"], "did you mean frozen?"),
+    "an unknown status": (["outbox", "list", "--status", "prked"], "did you mean parked?"),
+    "an unknown picture": (["diagram", "lifecycl"], "did you mean lifecycle?"),
+    "an unknown format": (["diagram", "--format", "mermade"], "did you mean mermaid?"),
+    "a fact that the event does not take": (
+        ["fire", "acme", "suspend", "--as", "admin:root", "--email", "a@b.c"],
+        "takes no 'email'",
+    ),
+    "an id that is taken": (["open", "acme", "--company", "A", "--owner", "a@b.c"], "exists already"),
+    "an instant without a zone": (
+        ["fire", "acme", "upgrade", "--as", "billing:x", "--period-ends-at", "2031-01-01T12:00"],
+        "add Z for UTC",
+    ),
+    "a date that does not exist": (
+        ["fire", "acme", "upgrade", "--as", "billing:x", "--period-ends-at", "2031-02-30"],
+        "2026-01-31T12:00:00Z",
+    ),
+    "a duration without a unit": (["due", "--within", "7"], "'30 days'"),
+    "a database of another kind": (["accounts", "--database", "mysql://host/name"], "sqlite:///accounts.db"),
+    "a database in memory": (["init", "--database", "sqlite://"], "sqlite:///lifecycle.db"),
+    "a missing argument": (["show"], "lifecycle show --help"),
+    "no task to retry": (["outbox", "retry"], "--all"),
+    "a task that is not parked": (["outbox", "retry", "7"], "lifecycle outbox list --status parked"),
+    "a file that is not there": (["import", "nowhere.csv"], "Check the path"),
+    "a folder that is not there": (["diagram", "-o", "no/where.dot"], "Check the path"),
+    "a daemon that would look too rarely": (["daemon", "--resync", "2 minutes"], "30 seconds"),
+    "an unknown log level": (["daemon", "--log-level", "inof"], "did you mean info?"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_exits_2_and_says_what_to_write_instead(what: str, database: Path) -> None:
+    arguments, advice = BAD_INPUT[what]
+    refused = run(*arguments, expect=2)
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("Error: ")
+    assert advice in refused.stderr
+
+
+def test_a_database_that_cant_be_reached_exits_3() -> None:
+    run("accounts", "--database", "postgresql://nobody:secret@127.0.0.1:1/none", expect=3)
+    refused = run("init", "--database", "sqlite:///no/such/folder/x.db", expect=3)
+    assert "check the URL" in refused.stderr
+
+
+def test_a_password_in_the_url_is_never_shown() -> None:
+    refused = run("init", "--database", "postgresql://nobody:secret@127.0.0.1:1/none", expect=3)
+    assert "secret" not in refused.output
+
+
+def test_a_conflict_exits_3(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise Conflict("Another process changed the account; try again.")
+
+    monkeypatch.setattr(Engine, "fire", lost)
+    assert "try again" in run("cancel", *ACME, expect=3).stderr
+
+
+def test_ctrl_c_exits_130_without_a_traceback(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Engine) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "summary", interrupted)
+    assert "Interrupted" in run("accounts", "--summary", expect=130).stderr
+
+
+def test_a_defect_is_never_taken_for_a_refusal(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Engine) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(Engine, "summary", broken)
+    monkeypatch.setattr(sys, "argv", ["lifecycle", "accounts", "--summary"])
+    assert main() == 70
+    assert "defect" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_printed_as_a_usage_error() -> None:
+    assert "Usage: lifecycle" in run(expect=2).stdout
+
+
+# --- Accounts ------------------------------------------------------------------------------------
+
+
+def test_open_prints_the_account_with_instants_in_utc(database: Path) -> None:
+    account = data(
+        "open", "beta", "--company", "Beta", "--owner", "b@b.test", "--plan", "paid", "--period-ends-at", NEXT_YEAR
+    )
+    assert account["state"] == "active"
+    assert account["owners"] == ["b@b.test"]
+    assert account["period_ends_at"] == f"{NEXT_YEAR}T00:00:00+00:00"
+
+
+def test_show_names_state_entitlements_dates_what_is_possible_and_what_is_refused(database: Path) -> None:
+    shown = run("show", "acme", expect=0).stdout
+    for words in ("Acme Ltd", "ann@acme.test", "trial: trying the product", "sign in yes", "billed no", "in 30 days"):
+        assert words in shown
+    possible, refused = shown.split("Possible now")[1].split("Refused now")
+    assert re.search(r"upgrade\s+→ active\s+admin, billing\s+period_ends_at", possible)
+    assert re.search(r"expire_trial\s+It fires by itself", refused)
+    assert max(map(len, shown.splitlines())) <= output.WIDTH
+
+
+def test_show_fits_into_80_columns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run("show", "acme", expect=0).stdout.splitlines())) <= 80
+
+
+def test_show_as_json_holds_the_explanation_and_the_account(database: Path) -> None:
+    shown = data("show", "acme")
+    assert shown["state"] == "trial"
+    assert shown["entitlements"]["sign_in"] is True
+    assert {one["event"] for one in shown["possible"]} >= {"cancel", "upgrade"}
+    assert shown["account"]["legal_hold_cases"] == []
+    assert datetime.fromisoformat(shown["coming"][0]["at"]).tzinfo is not None
+
+
+def test_a_customer_is_cancelled_by_company_and_owner(database: Path) -> None:
+    entry = data("cancel", *ACME, "--as", "support:sue", "--reason", "too expensive", "--request-id", "ticket-1")
+    assert (entry["source"], entry["dest"], entry["actor"]) == ("trial", "cancel_pending", "support:sue")
+    again = data("cancel", *ACME, "--as", "support:sue", "--request-id", "ticket-1")
+    assert again == entry, "the same request happens once"
+    shown = run("history", "acme", expect=0).stdout
+    assert re.search(r"trial → cancel_pending\s+support:sue\s+too expensive", shown)
+    assert [one["event"] for one in data("history", "acme")] == ["open_account", "cancel"]
+
+
+def test_a_cancellation_tells_what_comes(database: Path) -> None:
+    assert "the deletion date" in run("cancel", *ACME, expect=0).stdout
+
+
+def test_cancel_asks_which_one_when_several_accounts_match(database: Path) -> None:
+    run("open", "acme-2", "--company", "ACME  ltd", "--owner", "Ann@acme.test", expect=0)
+    refused = run("cancel", *ACME, expect=2)
+    assert "acme (trial), acme-2 (trial)" in refused.stderr
+    assert "--id" in refused.stderr
+    assert data("cancel", *ACME, "--id", "acme-2")["account_id"] == "acme-2"
+
+
+def test_cancel_for_an_unknown_owner_points_to_the_owners_on_file(database: Path) -> None:
+    refused = run("cancel", "--company", "Acme Ltd", "--email", "eve@acme.test", expect=2)
+    assert "contact_owners" in refused.stderr
+
+
+def test_an_upgrade_by_billing_brings_the_paid_period(database: Path) -> None:
+    shown = run("fire", "acme", "upgrade", "--as", "billing:stripe", "--period-ends-at", NEXT_YEAR, expect=0).stdout
+    assert shown.startswith("acme: upgrade by billing:stripe, trial → active (entry 2).")
+
+
+def test_a_legal_hold_is_placed_shown_and_released(database: Path) -> None:
+    run("hold", "place", "acme", "--reason", "court order", "--case", "2031-114", expect=0)
+    assert re.search(r"legal holds\s+2031-114", run("show", "acme", expect=0).stdout)
+    entry = data("hold", "release", "acme", "--reason", "settled", "--case", "2031-114", "--as", "admin:root")
+    assert entry["actor"] == "admin:root"
+
+
+def test_accounts_are_listed_counted_and_limited(database: Path) -> None:
+    run("open", "beta", "--company", "Beta", "--owner", "b@b.test", "--plan", "free", expect=0)
+    assert [one["id"] for one in data("accounts")] == ["acme", "beta"]
+    assert [one["id"] for one in data("accounts", "--state", "active")] == ["beta"]
+    assert data("accounts", "--summary")["trial"] == 1
+    limited = run("accounts", "--limit", "1", expect=0)
+    assert "acme" in limited.stdout
+    assert "beta" not in limited.stdout
+    assert "--limit" in limited.stderr
+
+
+def test_an_empty_list_is_an_empty_list(database: Path) -> None:
+    assert data("accounts", "--state", "purged") == []
+    assert run("accounts", "--state", "purged", expect=0).stdout == ""
+
+
+# --- Import --------------------------------------------------------------------------------------
+
+GOOD = "id,company,owners,state,plan,opened_at\nbeta,Beta,b@b.test,trial,trial,2026-01-01\n"
+BAD = GOOD + "gamma,Gamma,nobody,trial,trial,2026-01-01\n"
+
+
+def test_import_of_the_same_file_again_changes_nothing(database: Path, folder: Path) -> None:
+    (folder / "accounts.csv").write_text(GOOD)
+    assert data("import", "accounts.csv")["imported"] == 1
+    again = data("import", "accounts.csv")
+    assert (again["imported"], again["unchanged"]) == (0, 1)
+
+
+def test_import_with_a_bad_row_names_it_and_imports_nothing(database: Path, folder: Path) -> None:
+    (folder / "accounts.csv").write_text(BAD)
+    refused = run("import", "accounts.csv", expect=2)
+    assert "Line 3, owners: The e-mail address 'nobody' is malformed" in refused.stderr
+    assert "--skip-bad" in refused.stderr
+    assert [one["id"] for one in data("accounts")] == ["acme"]
+
+
+def test_import_skips_bad_rows_into_a_file_when_asked(database: Path, folder: Path) -> None:
+    (folder / "accounts.csv").write_text(BAD)
+    assert "rejects.csv" in run("import", "accounts.csv", "--skip-bad", "rejects.csv", expect=0).stdout
+    assert "gamma" in (folder / "rejects.csv").read_text()
+    assert [one["id"] for one in data("accounts")] == ["acme", "beta"]
+
+
+def test_a_dry_run_from_standard_input_imports_nothing(database: Path) -> None:
+    assert "Would import 1" in run("import", "-", "--dry-run", expect=0, input=GOOD).stdout
+    assert [one["id"] for one in data("accounts")] == ["acme"]
+
+
+# --- Operation -----------------------------------------------------------------------------------
+
+
+def test_due_looks_ahead_as_far_as_asked(database: Path) -> None:
+    nothing = run("due", expect=0)
+    assert nothing.stdout == ""
+    assert "--within" in nothing.stderr
+    assert re.search(r"acme\s+trial\s+expire_trial\s+remind", run("due", "--within", "30 days", expect=0).stdout)
+    assert data("due", "--within", "30 days")["due"][0]["account_id"] == "acme"
+
+
+def test_due_lists_what_awaits_approval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_POLICY_COMPANY_CANCELLATION", "approval")
+    run("init", expect=0)
+    waiting = SimpleNamespace(
+        id="late", company="Late", state="on_hold", owners=(), cases=(), as_dict=lambda: {"id": "late"}
+    )
+    monkeypatch.setattr(Engine, "awaiting_approval", lambda _: iter([waiting]))
+    shown = run("due", expect=0).stdout
+    assert re.search(r"late\s+Late\s+on_hold\s+cancel_expired_trial", shown)
+    assert data("due")["awaiting_approval"][0]["event"] == "cancel_expired_trial"
+
+
+def test_timers_are_listed_with_who_waits(database: Path) -> None:
+    assert re.search(r"expire_trial\s+trial\s+\S+ \S+\s+in 23 days\s+1\s+0\n", run("timers", expect=0).stdout)
+    [trial] = [one for one in data("timers") if one["event"] == "expire_trial"]
+    assert (trial["waiting"], trial["overdue"]) == (1, 0)
+
+
+def test_sweep_and_deliver_do_what_is_due_once(database: Path) -> None:
+    run("cancel", *ACME, "--as", "support:sue", expect=0)
+    assert data("deliver")["delivered"] == {"stop_billing": 1, "confirm_cancellation": 1}
+    assert data("deliver")["delivered"] == {}
+    run("fire", "acme", "reactivate", "--as", "owner:ann@acme.test", expect=0)
+    assert data("sweep")["moves"] == []
+
+
+def test_a_task_that_failed_for_good_is_listed_and_retried(database: Path, folder: Path) -> None:
+    (folder / "fails.toml").write_text('[handlers.stop_billing]\ncommand = ["false"]\n[delivery]\nattempts = 1\n')
+    run("cancel", *ACME, expect=0)
+    run("deliver", "--config", "fails.toml", expect=0)
+    [parked] = data("outbox", "list", "--status", "parked")
+    assert (parked["effect"], parked["attempts"]) == ("stop_billing", 1)
+    assert "CommandFailed" in run("outbox", "list", "--account", "acme", expect=0).stdout
+    assert data("outbox", "retry", str(parked["id"])) == {"retried": 1}
+    assert data("outbox", "retry", "--all") == {"retried": 0}
+
+
+def test_doctor_exits_1_when_it_finds_a_problem(database: Path) -> None:
+    found = run("doctor", expect=1).stdout
+    assert "PROBLEM" in found
+    assert "delete_content has no handler" in found
+    assert data("doctor", expect=1)[0]["level"] == "problem"
+
+
+def test_doctor_exits_0_when_all_is_well(database: Path, folder: Path) -> None:
+    handlers = (f'[handlers.{effect}]\ncommand = ["true"]\n' for effect in Effect)
+    (folder / "all.toml").write_text("".join(handlers))
+    run("doctor", "--config", "all.toml", expect=0)
+
+
+def test_the_daemon_ends_with_0_on_sigterm(database: Path) -> None:
+    daemon = process("daemon", "--resync", "1 second", "--name", "tester")
+    try:
+        deadline = time.monotonic() + 20
+        while not any("tester" in one["message"] for one in data("doctor", expect=1)):
+            assert daemon.poll() is None, daemon.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        daemon.send_signal(signal.SIGTERM)
+        logged = daemon.communicate(timeout=20)[1]
+    finally:
+        daemon.kill()
+    assert daemon.returncode == 0
+    assert all(json.loads(line) for line in logged.splitlines()), "without a terminal the log is JSON"
+
+
+def test_the_daemon_fails_at_once_where_there_is_no_database() -> None:
+    assert "lifecycle init" in run("daemon", expect=3).stderr
+
+
+# --- Definition ----------------------------------------------------------------------------------
+
+
+def test_the_policy_is_shown_with_values_floors_clauses_and_version(database: Path) -> None:
+    shown = run("policy", "show", expect=0).stdout
+    assert re.search(r"deletion_after\s+30 days\s+7 days\s+delete-30", shown)
+    whole = data("policy", "show")
+    assert whole["version"] == data("init")["policy"]["version"]
+    assert {one["name"] for one in whole["settings"]} >= {"trial_length", "refund_new_period"}
+
+
+def test_without_any_database_the_default_policy_is_shown(folder: Path) -> None:
+    assert data("policy", "show")["source"] == "the default policy"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_diagram_goes_to_standard_output_or_into_a_file(folder: Path) -> None:
+    assert run("diagram", "--format", "mermaid", expect=0).stdout.startswith("stateDiagram-v2")
+    run("diagram", "way-out", "-o", "picture.dot", expect=0)
+    assert (folder / "picture.dot").read_text().startswith("digraph")
+    run("diagram", "--all", "-o", "pictures", expect=0)
+    assert {path.suffix for path in (folder / "pictures").iterdir()} >= {".dot", ".svg"}
+
+
+def test_the_demo_never_touches_the_database_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[str | None] = []
+    demo = SimpleNamespace(run=lambda database_url, console: played.append(database_url))
+    monkeypatch.setitem(sys.modules, "lifecycle.demo", demo)  # type: ignore[arg-type]
+    monkeypatch.setenv("LIFECYCLE_DATABASE_URL", "sqlite:///production.db")
+    run("demo", expect=0)
+    run("demo", "--database", "sqlite:///demo.db", expect=0)
+    assert played == [None, "sqlite:///demo.db"]
+
+
+def test_the_version_is_printed_by_command_and_by_option() -> None:
+    assert run("version", expect=0).stdout == run("--version", expect=0).stdout
+    assert set(data("version")) == {"account-lifecycle", "Python", "SQLite"}
+
+
+# --- Terminals, pipes and shells -----------------------------------------------------------------
+
+
+def harmless(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+def strings(value: Any) -> set[str]:
+    """All text in what was read from JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(strings, value))
+    return {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "acme"), ("accounts",), ("history", "acme"), ("outbox", "list"), ("due", "--within", "1 week")],
+)
+def test_what_customers_wrote_does_nothing_to_a_terminal(
+    arguments: tuple[str, ...], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    run("cancel", *ACME, expect=0)
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE account SET company = ?", [HOSTILE])
+        connection.execute("UPDATE owner SET email = ?", [HOSTILE])
+        connection.execute("UPDATE history SET reason = ?, actor = ?", [HOSTILE, HOSTILE])
+        connection.execute("UPDATE outbox SET last_error = ?", [HOSTILE])
+    connection.close()
+    shown = run(*arguments, expect=0)
+    assert harmless(shown.output)
+    if arguments[0] != "due":
+        assert "\\x1b[31m[bold red]Acme\\u202e\\x07\\x7f =cmd()" in shown.stdout
+    as_json = run(*arguments, "--json", expect=0).stdout
+    assert harmless(as_json)
+    if arguments[0] != "due":
+        assert HOSTILE in strings(json.loads(as_json)), "JSON holds the very text"
+
+
+def test_arguments_come_back_escaped_too(database: Path) -> None:
+    assert harmless(run("show", "\x1b[31macme", expect=2).stderr)
+    assert harmless(run("\x1b[31mshow", expect=2).stderr)
+
+
+def test_a_reader_that_leaves_early_is_no_error(database: Path) -> None:
+    for arguments in (["accounts"], ["policy", "show", "--json"], ["diagram", "--format", "dot"]):
+        writer = process(*arguments)
+        assert writer.stdout is not None
+        writer.stdout.close()
+        assert writer.stderr is not None
+        assert writer.stderr.read() == ""
+        assert writer.wait(20) == 0
+
+
+def test_help_loads_nothing_of_the_database() -> None:
+    script = (
+        "import sys; from lifecycle.cli import main; sys.argv = ['lifecycle', 'sweep', '--help']; code = main();"
+        "print(code, sorted({'sqlalchemy', 'sqlmodel', 'transitions', 'structlog'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "0 []"
+
+
+def test_a_shell_completes_commands_events_and_states() -> None:
+    for words, completion in (
+        ("lifecycle hist", "history"),
+        ("lifecycle fire acme upg", "upgrade"),
+        ("lifecycle accounts --state cancel", "cancel_pending"),
+    ):
+        environment = {
+            **os.environ,
+            "_LIFECYCLE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        assert completion in process(env=environment).communicate(timeout=20)[0].split()
+
+
+# --- Parsing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (" 2026-01-31T12:00+02:00 ", datetime(2026, 1, 31, 10, tzinfo=UTC)),
+    ],
+)
+def test_instants_are_read_as_utc(written: str, meant: datetime) -> None:
+    assert parsing.instant(written, "--at") == meant
+
+
+@pytest.mark.parametrize("written", ["", "tomorrow", "2026-01-31T12:00", "2026-13-01", "0001-01-01T00:00+14:00"])
+def test_what_is_no_instant_is_refused_by_the_options_name(written: str) -> None:
+    with pytest.raises(InvalidInput, match=r"--at"):
+        parsing.instant(written, "--at")
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        (timedelta(days=30) - timedelta(seconds=2), "in 30 days"),
+        (timedelta(days=1), "in 1 day"),
+        (timedelta(hours=-5), "5 hours ago"),
+        (timedelta(minutes=2), "in 2 minutes"),
+        (timedelta(milliseconds=3), "now"),
+    ],
+)
+def test_distances_in_time_are_told_in_the_largest_unit(distance: timedelta, words: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert output.relative(now + distance, now) == words
+
+
+# --- Help and documentation ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_every_command_has_an_example_that_can_be_typed(name: str) -> None:
+    shown = run(*name.split(), "--help", expect=0).stdout
+    assert examples(name)
+    for example in examples(name):
+        assert example in shown, "an example fits on one line, so that it can be copied"
+        assert example == f"lifecycle {name}" or example.startswith(f"lifecycle {name} ")
+        words = shlex.split(example)[1 + len(name.split()) :]
+        COMMANDS[tuple(name.split())].make_context(name, words)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_documented_with_an_example(name: str) -> None:
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    _, heading, section = text.partition(f"\n### `lifecycle {name}`\n")
+    assert heading, f"docs/cli.md needs a section on `lifecycle {name}`"
+    section = section.split("\n##")[0]
+    assert re.search(rf"^lifecycle {name}\b", section, re.MULTILINE), "an example in its section"
+    for parameter in COMMANDS[tuple(name.split())].params:
+        if parameter.param_type_name == "option" and parameter.name not in ("database", "config", "json"):
+            assert f"`{parameter.opts[-1]}" in section, f"{parameter.opts[-1]} is documented"
+
+
+def test_no_command_is_documented_that_is_not_there() -> None:
+    documented = re.findall(r"^### `lifecycle ([^`]+)`$", DOCUMENTATION.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(documented) == sorted(NAMES)
