@@ -28,16 +28,20 @@ _UNITS = {"week": 604_800, "day": 86_400, "hour": 3_600, "minute": 60, "second":
 _DURATION = re.compile(r"(\d+)\s*(week|day|hour|minute|second)s?", re.IGNORECASE)
 
 
-class Clause(StrEnum):
-    """The promises of the published cancellation policy, by id; ``text`` paraphrases each."""
+class WordedEnum(StrEnum):
+    """Members with an id, which is their value, and a ``text`` for people."""
 
     text: str
 
-    def __new__(cls, id: str, text: str) -> Self:
+    def __new__(cls, id: str, text: str = "") -> Self:
         member = str.__new__(cls, id)
         member._value_ = id
         member.text = text
         return member
+
+
+class Clause(WordedEnum):
+    """The promises of the published cancellation policy, by id; ``text`` paraphrases each."""
 
     OWNER_ONLY = "owner-only", "Only an account owner can have an account cancelled."
     UNKNOWN_OWNER = "unknown-owner", "When the owner is not known, the owners on file are contacted."

@@ -3,21 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
+from lifecycle.policy import WordedEnum
 from lifecycle.terms import Scope, holds, missing, now
 
 
-class State(StrEnum):
+class State(WordedEnum):
     """Where an account is; exactly one of eight. ``text`` says it to a customer."""
-
-    text: str
-
-    def __new__(cls, id: str, text: str = "") -> Self:
-        member = str.__new__(cls, id)
-        member._value_ = id
-        member.text = text
-        return member
 
     TRIAL = "trial", "trying the product"
     ON_HOLD = "on_hold", "trial ran out, data kept"
