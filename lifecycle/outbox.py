@@ -268,8 +268,11 @@ class Courier:
         """Write all outcomes in one transaction; if one of them can't be written, the others still are."""
         try:
             with self.database.write() as connection:
+                self.store.hold_policy(connection)
+                # What a handler has done is written whatever policy came into force meanwhile.
+                policy = self.store.policy_in_force(connection) or self.policy
                 for outcome in outcomes:
-                    self._write(connection, outcome, now)
+                    self._write(connection, outcome, now, policy)
         except LifecycleError as error:
             if len(outcomes) == 1:
                 raise
@@ -293,7 +296,7 @@ class Courier:
             return False  # its claim lapses, and it is tried again
         return True
 
-    def _write(self, connection: Connection, outcome: _Outcome, now: datetime) -> None:
+    def _write(self, connection: Connection, outcome: _Outcome, now: datetime, policy: Policy) -> None:
         claimed = outcome.claimed
         snapshot = self.store.load(connection, claimed.task.account_id, lock=True)
         mine = outbox.c.id == claimed.task.id
@@ -310,7 +313,7 @@ class Courier:
             values = {"last_error": outcome.error, **self._after_failure(claimed.task.attempt, now)}
         settled = connection.execute(update(outbox).where(counted).values(claimed_until=None, **values))
         if settled.rowcount == 1 and values.get("status") is not None:
-            self._carry_back(connection, snapshot, outcome, now)
+            self._carry_back(connection, snapshot, outcome, now, policy)
 
     def _after_failure(self, attempt: int, now: datetime) -> dict[str, Any]:
         if attempt >= self.settings.attempts:
@@ -323,18 +326,20 @@ class Courier:
         state.attempt_number = attempt
         return timedelta(seconds=self._wait(state))
 
-    def _carry_back(self, connection: Connection, snapshot: Snapshot, outcome: _Outcome, now: datetime) -> None:
+    def _carry_back(
+        self, connection: Connection, snapshot: Snapshot, outcome: _Outcome, now: datetime, policy: Policy
+    ) -> None:
         """What a delivery means for its account: a notice counts from now, a receipt fires its event."""
         effect = outcome.claimed.effect
-        entry = Entry(now, self.policy.version, reason=None)
+        entry = Entry(now, policy.version)
         if effect in REMINDS and snapshot.reminder == outcome.claimed.number:
             rows = REMINDS[effect]
             row = next((row for row in rows if snapshot.state in row.sources), rows[0])
-            self.store.write(connection, snapshot, give_notice(snapshot, row, now, self.policy), entry)
+            self.store.write(connection, snapshot, give_notice(snapshot, row, now, policy), entry)
         elif effect in CONFIRMS and outcome.error is None:
             asked = Request(SYSTEM, receipt=outcome.receipt)
             try:
-                decision = decide(snapshot, CONFIRMS[effect].event, asked, now, self.policy)
+                decision = decide(snapshot, CONFIRMS[effect].event, asked, now, policy)
             except Refused:
                 return  # the receipt is kept; the account has gone where it no longer matters
             self.store.write(connection, snapshot, decision, entry)

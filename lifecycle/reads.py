@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select, union_all
+from sqlalchemy import Connection, func, literal, select, text, union_all
 
 from lifecycle.database import Database
 from lifecycle.errors import AccountNotFound, PolicyError, SchemaOutdated
@@ -120,6 +120,14 @@ class Reads:
             advice = "upgrade the account-lifecycle package." if newer else "run `lifecycle init`."
             raise SchemaOutdated(f"The schema has version {found}, this package reads {SCHEMA_VERSION}; {advice}")
 
+    def hold_policy(self, connection: Connection) -> None:
+        """Nobody can adopt another policy until this transaction ends: what it computes stays true.
+
+        SQLite has one writer at a time; on PostgreSQL this lock conflicts with the one of an adoption only.
+        """
+        if self.database.is_postgresql:
+            connection.execute(text("LOCK TABLE account IN ROW SHARE MODE"))
+
     def policy_in_force(self, connection: Connection) -> Policy | None:
         """The policy that this database keeps, or None before the first adoption."""
         settings = connection.scalar(
@@ -128,7 +136,8 @@ class Reads:
         return None if settings is None else Policy.from_mapping(json.loads(settings))
 
     def require_policy(self, connection: Connection, policy: Policy) -> None:
-        """Raise :class:`PolicyError` unless ``policy`` is in force: nobody acts under another by mistake."""
+        """Raise :class:`PolicyError` unless ``policy`` is in force, and stays so until the transaction ends."""
+        self.hold_policy(connection)
         found = connection.scalar(_POLICY_VERSION)
         if found is None:
             raise SchemaOutdated("The database keeps no policy yet; run `lifecycle init`.")

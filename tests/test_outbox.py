@@ -12,7 +12,19 @@ import pytest
 import structlog.testing
 from sqlalchemy import select, update
 
-from lifecycle import Actor, DeliverySettings, Effect, Engine, InvalidInput, ManualClock, Refused, State, Task
+from lifecycle import (
+    Actor,
+    DeliverySettings,
+    Effect,
+    Engine,
+    InvalidInput,
+    ManualClock,
+    Policy,
+    PolicyError,
+    Refused,
+    State,
+    Task,
+)
 from lifecycle.handlers.command import Command, CommandFailed
 from lifecycle.handlers.log import log
 from lifecycle.outbox import CONFIRMS, REMINDS
@@ -220,10 +232,10 @@ def test_an_outcome_that_cannot_be_written_does_not_lose_the_others(
         engine.fire(f"a{number}", "cancel", actor=Actor.owner(ANN))
     write = engine.courier._write
 
-    def poisoned(connection: Any, outcome: Any, now: Any) -> None:
+    def poisoned(connection: Any, outcome: Any, *rest: Any) -> None:
         if outcome.claimed.task.account_id == "a1":
             raise InvalidInput("this one is poison")
-        write(connection, outcome, now)
+        write(connection, outcome, *rest)
 
     monkeypatch.setattr(engine.courier, "_write", poisoned)
     with pytest.raises(InvalidInput):
@@ -328,6 +340,24 @@ def test_content_counts_as_deleted_only_with_a_receipt(engine: Engine, handler: 
     engine.deliver()
     assert engine.get("acme").state is State.CONTENT_DELETED
     assert rows(engine, Effect.DELETE_CONTENT)[0]["receipt"] == "erased 12 objects"
+
+
+def test_a_receipt_counts_whatever_policy_came_into_force_meanwhile(
+    engine: Engine, handler: Recorder, url: str
+) -> None:
+    asked_to_erase(engine, handler)
+    longer = Engine(url, policy=Policy.from_mapping({"deletion_after": "45 days"}), clock=engine.clock)
+
+    def adopts_meanwhile(task: Task) -> str:
+        longer.migrate()
+        return "erased"
+
+    engine.courier.handlers[Effect.DELETE_CONTENT] = adopts_meanwhile
+    with pytest.raises(PolicyError):
+        engine.deliver()
+    assert longer.get("acme").state is State.CONTENT_DELETED
+    assert longer.history("acme")[-1].policy_version == longer.policy.version
+    longer.close()
 
 
 def test_once_erasure_is_requested_there_is_no_way_back(engine: Engine, handler: Recorder) -> None:

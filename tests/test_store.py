@@ -400,6 +400,20 @@ def test_nobody_acts_under_another_policy_than_the_one_in_force(engine: Engine, 
     other.close()
 
 
+def test_a_policy_is_adopted_only_between_the_changes_of_others(engine: Engine, url: str, clock: ManualClock) -> None:
+    """A change that was checked under the old policy must not be written after the adoption has moved all dates."""
+    other = Engine(url, policy=Policy.from_mapping({"deletion_after": "45 days"}), clock=clock)
+    adoption = threading.Thread(target=other.migrate)
+    with engine.database.write() as connection:
+        engine.store.require_policy(connection, engine.policy)
+        adoption.start()
+        adoption.join(0.5)
+        assert adoption.is_alive()
+    adoption.join(20)
+    assert engine.kept_policy() == other.policy
+    other.close()
+
+
 def test_adopting_a_policy_moves_running_dates_and_leaves_stamped_ones(
     engine: Engine, url: str, clock: ManualClock
 ) -> None:
