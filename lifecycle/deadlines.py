@@ -6,7 +6,7 @@ Every deadline and every date that an account is promised is written here, once,
 from lifecycle import guards as g
 from lifecycle.policy import DeletionClock
 from lifecycle.rows import Assignment, Confirmation, Notice, Owed, Timer
-from lifecycle.states import SUSPENDED, Effect, Party, Plan, State, account, request
+from lifecycle.states import SUSPENDED, UNDER_LEGAL_HOLD, Effect, Party, Plan, State, account, request
 from lifecycle.terms import Term, default, earliest, latest, literal, missing, now, policy, when
 
 # --- What changes --------------------------------------------------------------------------------
@@ -59,21 +59,10 @@ def stamps(party: Party, access_end: Term) -> tuple[Assignment, ...]:
     )
 
 
-UNSTAMP: tuple[Assignment, ...] = (
-    *VOID_NOTICE,
-    *(
-        (name, NOTHING)
-        for name in (
-            "cancelled_at",
-            "cancelled_by",
-            "cancelled_from",
-            "terminated_at",
-            "access_ends_at",
-            "delete_content_at",
-            "purge_backups_by",
-        )
-    ),
-)
+_VOIDED = {name for name, _ in VOID_NOTICE}
+#: Columns that a cancellation stamps: every cancelled account has them all, no other has any.
+STAMPED: tuple[str, ...] = tuple(name for name, _ in stamps(Party.OWNER, ACCESS_END) if name not in _VOIDED)
+UNSTAMP: tuple[Assignment, ...] = (*VOID_NOTICE, *((name, NOTHING) for name in (*STAMPED, "terminated_at")))
 #: Stamped dates only ever lengthen.
 LENGTHEN: tuple[Assignment, ...] = (
     # A suspended customer has no access; a payment must not become a way around the suspension.
@@ -178,11 +167,11 @@ DELETION_TIMER = Timer(
         policy.deletion_notice,
     ),
     confirmation=Confirmation("erasure_requested_at", Effect.DELETE_CONTENT),
-    blocked=~(account.legal_holds == 0),
+    blocked=UNDER_LEGAL_HOLD,
 )
 PURGE_TIMER = Timer(
     after_hold(account.purge_backups_by - policy.purge_lead),
     PURGE_DEADLINE - policy.purge_lead,
     confirmation=Confirmation("purge_requested_at", Effect.PURGE_BACKUPS),
-    blocked=~(account.legal_holds == 0),
+    blocked=UNDER_LEGAL_HOLD,
 )

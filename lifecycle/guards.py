@@ -202,7 +202,6 @@ company_cancelled = Guard(
     "An owner cancelled the account, so an owner must ask for its return.",
 )
 hold_in_force = Guard("hold in force", _hold_in_force, "No legal hold of this case is in force.", reads=("case",))
-no_hold = Guard("no legal hold", account.legal_holds == 0, "A legal hold is in force.")
 erasure_confirmed = Guard(
     "erasure confirmed",
     ~missing(account.erasure_requested_at) & ~missing(request.receipt),

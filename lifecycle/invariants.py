@@ -5,12 +5,10 @@ Written as terms, so that the database, the importer and the tests read the same
 
 from dataclasses import dataclass
 
+from lifecycle.deadlines import STAMPED
 from lifecycle.machine import TIMERS
 from lifecycle.states import CANCELLED, DESTROYED, SUSPENDED, Plan, State, account
 from lifecycle.terms import Term, literal, missing
-
-#: Columns that a cancellation stamps: every cancelled account has them all, no other has any.
-STAMPED = ("cancelled_at", "cancelled_by", "cancelled_from", "access_ends_at", "delete_content_at", "purge_backups_by")
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.rows import Transition, timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
-from lifecycle.store import Entry, Store
+from lifecycle.store import PROMISES, Entry, Store
 from lifecycle.tables import COLUMNS, Status, accounts, outbox
 from lifecycle.task import Handler, Task
 from lifecycle.terms import compile_term
@@ -198,8 +198,9 @@ class Courier:
                 .values(attempts=outbox.c.attempts + 1, claimed_until=now + self.settings.lease),
                 [{"key": row["id"]} for row in rows],
             )
-            details = self._payloads(connection, [row["account_id"] for row in rows])
-        return [_claimed(row, details[row["account_id"]]) for row in rows]
+            ids = list(dict.fromkeys(row["account_id"] for row in rows))
+            snapshots = {snapshot.id: snapshot for snapshot in self.store.load_many(connection, ids)}
+        return [_claimed(row, snapshots[row["account_id"]]) for row in rows]
 
     @cached_property
     def _claimable(self) -> Any:
@@ -235,9 +236,6 @@ class Courier:
                 and_(outbox.c.effect == effect, accounts.c.state.in_(row.sources), mark.is_not(None), condition)
             )
         return or_(*allowed)
-
-    def _payloads(self, connection: Connection, ids: list[str]) -> dict[str, Snapshot]:
-        return {snapshot.id: snapshot for snapshot in self.store.load_many(connection, list(dict.fromkeys(ids)))}
 
     def _give_back(self, claimed: list[_Claimed]) -> None:
         """Claims that no handler has seen: as if they had never been made."""
@@ -382,7 +380,7 @@ class Courier:
 
 
 def _claimed(row: Mapping[Any, Any], snapshot: Snapshot) -> _Claimed:
-    dates = ("promised", "access_ends_at", "delete_content_at", "purge_backups_by")
+    dates = ("promised", *PROMISES)
     payload = {
         "company": snapshot.company,
         "owners": list(snapshot.owners),

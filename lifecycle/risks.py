@@ -6,7 +6,7 @@ from datetime import timedelta
 from lifecycle.invariants import among, given
 from lifecycle.machine import TIMERS
 from lifecycle.rows import timer_of
-from lifecycle.states import Plan, State, account
+from lifecycle.states import UNDER_LEGAL_HOLD, Plan, State, account
 from lifecycle.terms import Term, literal, now, policy
 
 #: How long an answer from outside may take before it is reported.
@@ -30,8 +30,6 @@ def _binding_states() -> tuple[State, ...]:
     """States whose timer waits for its notice to be delivered."""
     return tuple(s for row in TIMERS if (n := timer_of(row).notice) and n.binding for s in row.sources)
 
-
-_FREE_TO_GO = account.legal_holds == 0
 
 RISKS: tuple[Risk, ...] = (
     Risk(
@@ -57,14 +55,14 @@ RISKS: tuple[Risk, ...] = (
     ),
     Risk(
         "erasure_unconfirmed",
-        among(State.ACCESS_REVOKED) & _FREE_TO_GO & (account.erasure_requested_at + PATIENCE <= now),
+        among(State.ACCESS_REVOKED) & ~UNDER_LEGAL_HOLD & (account.erasure_requested_at + PATIENCE <= now),
         "Accounts whose erasure no handler has confirmed within a day",
         "Look at `lifecycle outbox list`; is there a handler for delete_content?",
     ),
     Risk(
         "purge_endangered",
         among(State.ACCESS_REVOKED, State.CONTENT_DELETED)
-        & _FREE_TO_GO
+        & ~UNDER_LEGAL_HOLD
         & (account.purge_backups_by > now)
         & (account.purge_backups_by - policy.purge_lead + OVERDUE <= now),
         "Accounts that must be purged from backups within the lead time, and are not yet",
@@ -72,7 +70,7 @@ RISKS: tuple[Risk, ...] = (
     ),
     Risk(
         "purge_broken",
-        among(State.ACCESS_REVOKED, State.CONTENT_DELETED) & _FREE_TO_GO & (account.purge_backups_by <= now),
+        among(State.ACCESS_REVOKED, State.CONTENT_DELETED) & ~UNDER_LEGAL_HOLD & (account.purge_backups_by <= now),
         "Accounts past the instant by which their backups were promised to be purged",
         "Look at `lifecycle show ID` and `lifecycle outbox list` for what hinders it; a notice that runs comes first.",
         broken=True,

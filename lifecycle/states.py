@@ -165,6 +165,7 @@ request = Scope(
 #: A frozen account that remembers where it came from is suspended; one that does not is unpaid. The
 #: memory outlives a cancellation, so that a detour can't end a suspension.
 SUSPENDED = ~missing(account.suspended_from)
+UNDER_LEGAL_HOLD = ~(account.legal_holds == 0)
 ACCESS_OVER = account.access_ends_at <= now
 
 

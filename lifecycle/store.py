@@ -20,6 +20,7 @@ from lifecycle.guards import normal
 from lifecycle.machine import Decision, due
 from lifecycle.policy import Policy
 from lifecycle.reads import HistoryEntry, Reads, Snapshot, unclaimed
+from lifecycle.states import Step
 from lifecycle.tables import (
     SCHEMA_VERSION,
     Status,
@@ -127,8 +128,8 @@ class Store(Reads):
         connection.execute(
             insert(history),
             [
-                {**_entry(entry), "account_id": row["id"], "number": 1, "event": event, "step": "open", "source": None,
-                 "dest": row["state"], "request_id": request_id}
+                {**_entry(entry), "account_id": row["id"], "number": 1, "event": event, "step": Step.OPEN,
+                 "source": None, "dest": row["state"], "request_id": request_id}
                 for row, request_id in zip(rows, request_ids or [None] * len(rows), strict=True)
             ],
         )  # fmt: skip

@@ -22,7 +22,7 @@ from lifecycle.policy import CompanyCancellation, Policy
 from lifecycle.rows import Move, timer_of
 from lifecycle.states import State, Step
 from lifecycle.store import PROMISES, Store
-from lifecycle.tables import COLUMNS, accounts, history, outbox
+from lifecycle.tables import COLUMNS, Status, accounts, history, outbox
 from lifecycle.terms import Term, compile_term
 
 BATCH = 10_000
@@ -111,12 +111,12 @@ class Sweeper:
             for kind, ids in picked.items():
                 if kind == _REARM:
                     self._rearm(connection, state, ids, now)
-                    report.rearmed += len(ids)
                 else:
                     move = self._moves[state][kind]
                     self.apply(connection, move, state, ids, now)
                     counts[str(move.row.event), str(move.step)] += len(ids)
         report.moves.update(counts)
+        report.rearmed += len(picked.get(_REARM, ()))
         on_batch(state, counts)
         return sum(map(len, picked.values()))
 
@@ -200,7 +200,7 @@ class Sweeper:
                 "account_id": accounts.c.id,
                 "number": accounts.c.version,
                 "effect": literal(str(owed.effect)),
-                "status": literal("pending"),
+                "status": literal(str(Status.PENDING)),
                 "attempts": literal(0),
                 "created_at": _NOW,
                 "due_at": _NOW,
