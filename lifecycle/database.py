@@ -23,7 +23,8 @@ LOCK_TIMEOUT_SECONDS = 30
 #: PostgreSQL's channel on which every committed change of an account is announced.
 CHANNEL = "lifecycle"
 
-_PRAGMAS = (
+#: How every connection to SQLite is set up.
+PRAGMAS = (
     f"PRAGMA busy_timeout={LOCK_TIMEOUT_SECONDS * 1000}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -157,7 +158,7 @@ def _parsed(url: str) -> URL:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would come too late; ours is explicit
-    for pragma in _PRAGMAS:
+    for pragma in PRAGMAS:
         connection.execute(pragma)
 
 

@@ -5,7 +5,7 @@ Every method that takes a connection works inside the caller's transaction; see
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -146,7 +146,7 @@ class Store(Reads):
                 accounts.c.version == snapshot.version,
                 accounts.c.state == snapshot.state,
             )
-            .values(**decision.changes)
+            .values(**decision.changes, **({"company": SCRUBBED} if decision.scrubs else {}))
         )
         if swapped.rowcount != 1:
             raise Conflict(f"Account {snapshot.id} was changed by another process; try again.")
@@ -172,7 +172,8 @@ class Store(Reads):
                 ],
             )  # fmt: skip
         if decision.scrubs:
-            self.scrub(connection, [snapshot.id])
+            for erasure in scrubbing(lambda column: column == snapshot.id):
+                connection.execute(erasure)
         self.announce(connection)
         return HistoryEntry(**{**row, "event": str(decision.event), "step": str(decision.step)})
 
@@ -180,14 +181,6 @@ class Store(Reads):
         """Wake the daemons that listen, at commit; the others see the change at their next look."""
         if self.database.is_postgresql:
             connection.execute(select(func.pg_notify(CHANNEL, "")))
-
-    def scrub(self, connection: Connection, ids: Sequence[str]) -> None:
-        """Erase personal data of purged accounts from the engine's own tables; ids and dates remain."""
-        connection.execute(update(accounts).where(accounts.c.id.in_(ids)).values(company=SCRUBBED))
-        connection.execute(delete(owners).where(owners.c.account_id.in_(ids)))
-        connection.execute(update(history).where(history.c.account_id.in_(ids)).values(reason=None))
-        connection.execute(update(outbox).where(outbox.c.account_id.in_(ids)).values(last_error=None))
-        connection.execute(delete(refused_attempts).where(refused_attempts.c.account_id.in_(ids)))
 
     def record_refusal(
         self, at: datetime, account_id: str, event: str, actor: Actor, reasons: Iterable[str], version: str
@@ -253,6 +246,20 @@ class Store(Reads):
         connection.execute(
             update(outbox).where(*unclaimed(account_id)).values(status=Status.WITHDRAWN, last_error=why, finished_at=at)
         )
+
+
+def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
+    """What erases personal data of purged accounts from the engine's own tables; ids and dates remain.
+
+    ``chosen`` makes the condition from a column that holds the account's id. The account's own row is
+    left to the one who writes it.
+    """
+    return [
+        delete(owners).where(chosen(owners.c.account_id)),
+        update(history).where(chosen(history.c.account_id), history.c.reason.is_not(None)).values(reason=None),
+        update(outbox).where(chosen(outbox.c.account_id), outbox.c.last_error.is_not(None)).values(last_error=None),
+        delete(refused_attempts).where(chosen(refused_attempts.c.account_id)),
+    ]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

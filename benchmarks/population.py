@@ -1,0 +1,89 @@
+"""Many accounts in one condition: one is led there by the engine, so that it is valid, and then multiplied."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from lifecycle import Actor, Engine, ManualClock
+from lifecycle.tables import accounts, history, outbox, owners
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+OWNER = "ann@template.test"
+TEMPLATE = "template"
+#: Per condition: the plan it is opened with, days until the paid period ends, days until the owner
+#: cancels, days until billing freezes it, and the day on which the timer is due.
+CONDITIONS: dict[str, tuple[str, int | None, int | None, int | None, int]] = {
+    "remind_trial_end": ("trial", None, None, None, 23),
+    "expire_trial": ("trial", None, None, None, 30),
+    "cancel_expired_trial": ("trial", None, None, None, 60),
+    "cancel_unpaid": ("paid", 20, None, 20, 200),
+    "cancel_inactive": ("free", None, None, None, 365),
+    "revoke_access": ("paid", 20, 0, None, 20),
+    "delete_content": ("paid", 20, 0, None, 30),
+    "purge_backups": ("paid", 20, 0, None, 59),
+}
+
+
+def lead(engine: Engine, condition: str) -> None:
+    """One account, at the instant at which the timer of ``condition`` is due."""
+    plan, period, cancelled, frozen, due = CONDITIONS[condition]
+    clock = engine.clock
+    assert isinstance(clock, ManualClock)
+    ends = None if period is None else START + period * DAY
+    engine.open_account(TEMPLATE, company="Template Ltd", owners=[OWNER], plan=plan, period_ends_at=ends)
+    if cancelled is not None:
+        engine.fire(TEMPLATE, "cancel", actor=Actor.owner(OWNER))
+    if frozen is not None:
+        engine.run_until(START + frozen * DAY)
+        engine.fire(TEMPLATE, "freeze", actor=Actor.billing("psp"))
+    engine.run_until(START + due * DAY - timedelta(microseconds=1))
+    clock.set(START + due * DAY)
+
+
+def multiply(engine: Engine, count: int, *, first: int = 1, due_at: str = "t.due_at") -> None:
+    """``count`` accounts like the template, numbered from ``first``; then :func:`drop_template` ends the preparation.
+
+    ``due_at`` is an SQL expression over the template ``t`` and the number ``i``.
+    """
+    last = first + count - 1
+    if engine.database.is_postgresql:
+        numbers = f"SELECT i FROM generate_series({first}, {last}) AS s(i)"
+        name = "'account-' || lpad(i::text, 9, '0')"
+    else:
+        numbers = (
+            f"WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last}) SELECT i FROM s"
+        )
+        name = "printf('account-%09d', i)"
+    with engine.database.write() as connection:
+        for table, key in ((accounts, "id"), (owners, "account_id"), (history, "account_id"), (outbox, "account_id")):
+            copied = [c.name for c in table.c if c.name != key and not (table is outbox and c.name == "id")]
+            values = [due_at if table is accounts and c == "due_at" else f't."{c}"' for c in copied]
+            quoted = ", ".join(f'"{c}"' for c in copied)
+            connection.execute(
+                text(
+                    f"INSERT INTO {table.name} ({key}, {quoted}) SELECT {name}, {', '.join(values)} "
+                    f"FROM ({numbers}) AS n CROSS JOIN {table.name} AS t WHERE t.{key} = '{TEMPLATE}'"
+                )
+            )
+
+
+def drop_template(engine: Engine) -> None:
+    """Remove the template, and have the database look at its tables as a running one would have done."""
+    with engine.database.write() as connection:
+        for table, key in ((outbox, "account_id"), (history, "account_id"), (owners, "account_id"), (accounts, "id")):
+            connection.execute(text(f"DELETE FROM {table.name} WHERE {key} = '{TEMPLATE}'"))
+    settle(engine)
+
+
+def settle(engine: Engine) -> None:
+    """Fresh statistics and no unwritten pages: what an hour of rest does to a database."""
+    from benchmarks.lab import bare
+
+    connection = bare(engine)
+    if engine.database.is_postgresql:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+    else:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
