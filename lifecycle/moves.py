@@ -91,7 +91,7 @@ class Mover:
             update_, read = write.update.where(taking(write.number)), write.returning()
             moved = update_.returning(*(column.label(name) for name, column in read.items())).cte(f"m{write.number}")
             inserts = write.inserts(dict(moved.c), lambda query: query)
-            erases = write.scrubs(lambda column, moved=moved: column.in_(select(moved.c.account_id)))
+            erases = write.scrubs(select(moved.c.account_id))
             parts += [s.cte(f"m{write.number}_{n}") for n, s in enumerate((*inserts, *erases))]
         statement = statement.add_cte(*parts)
 
@@ -109,11 +109,10 @@ class Mover:
         count = select(_PICKED.c.move, func.count()).group_by(_PICKED.c.move)
         steps: dict[int, list[Any]] = {REARM: [rearm.where(among)]}
         for write in writes:
-            ids = select(accounts.c.id).where(among)
             steps[write.number] = [
                 write.update.where(among),
                 *write.inserts(write.returning(), lambda query: query.where(among)),
-                *write.scrubs(lambda column, ids=ids: column.in_(ids)),
+                *write.scrubs(select(accounts.c.id).where(among)),
             ]
 
         def run(connection: Connection, parameters: Mapping[str, Any]) -> Mapping[int, int]:
@@ -154,9 +153,9 @@ class _Write:
     def _scrubs(self) -> bool:
         return self.move.moves and self.move.row.scrubs
 
-    def scrubs(self, chosen: Callable[[Any], Any]) -> list[Any]:
-        """Erases personal data where the move asks for it."""
-        return scrubbing(chosen) if self._scrubs else []
+    def scrubs(self, ids: Select[Any]) -> list[Any]:
+        """Erases personal data of the accounts with these ids, where the move asks for it."""
+        return scrubbing(lambda column: column.in_(ids)) if self._scrubs else []
 
     def returning(self) -> dict[str, Any]:
         """What the inserts read of the moved account, by name."""
