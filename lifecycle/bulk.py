@@ -6,6 +6,7 @@ accounts locked, in one transaction: whoever comes to another digest than the on
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ PAGE = 1000
 #: Accounts that a plan shows, and ids that it shows for each reason of refusal.
 SAMPLE = 20
 UNKNOWN = "There is no account with this id; look ids up with `lifecycle accounts`."
+_DIGEST = re.compile("[0-9a-f]{64}")
 _log = structlog.get_logger("lifecycle.bulk")
 
 
@@ -187,6 +189,8 @@ class Bulk:
 
         Raises :class:`PlanChanged` when the same request would now do something else.
         """
+        if not _DIGEST.fullmatch(digest):
+            raise InvalidInput(f"{digest[:80]!r} is no digest of a plan; copy all 64 characters of it.")
         earlier = self._earlier(digest)
         if earlier is not None:
             return earlier
@@ -215,16 +219,19 @@ class Bulk:
             self.store.require_policy(connection, self.policy)
             now = clock()
             for page in self._decided(connection, now, tally, lock=True):
-                self._write(connection, page, now)
+                if page:
+                    self._write(connection, page, now)
             plan = tally.plan(applied=True)
             if plan.digest != digest:
-                raise PlanChanged(
-                    f"This is not the plan that was shown: {self.event} would now move {plan.count:,} accounts, and "
-                    f"the digest is {plan.digest[:12]}…, not {digest[:12]}…. Nothing was changed; make the plan "
-                    "again, look at it, and apply it with its own digest."
-                )
+                raise self._changed()
             self.store.announce(connection)
         return plan
+
+    def _changed(self) -> PlanChanged:
+        return PlanChanged(
+            f"{self.event} would now do something else than the plan with this digest showed: an account has changed, "
+            "or the request is another. Nothing was changed; make the plan again, look at it, and apply that."
+        )
 
     def _decided(
         self, connection: Any, now: datetime, tally: _Tally, *, lock: bool
@@ -262,8 +269,8 @@ class Bulk:
             yield self.store.page_of(connection, known[start : start + PAGE], lock=lock)
 
     def _write(self, connection: Any, page: list[tuple[Snapshot, Decision]], now: datetime) -> None:
-        if not page:
-            return
+        if self.request_id and self.store.acted_upon(connection, [one.id for one, _ in page], self.request_id):
+            raise self._changed()  # by another process that applied the same since we looked for it
         version = self.policy.version
         self.store.write_many(
             connection,
@@ -290,14 +297,15 @@ class Bulk:
             if page is None:
                 return None
             first = page[0][0]
-            shown = self.store.load_many(connection, [entry.account_id for entry, _ in page[:SAMPLE]])
             tally = _Tally(self.event, self.asked, first.policy_version)
-            now = {snapshot.id: snapshot for snapshot in shown}
             for entry, owes in chain(page, chain.from_iterable(pages)):
                 if self._kind(entry) != (self.event, self.asked.role, first.at):
                     raise self._used()
-                date = partial(getattr, now.get(entry.account_id))
-                tally.move(entry.account_id, entry.number - 1, entry.source or entry.dest, entry.dest, owes, date)
+                source = entry.source or entry.dest
+                tally.move(entry.account_id, entry.number - 1, source, entry.dest, owes, lambda column: None)
+            shown = self.store.load_many(connection, [move.account_id for move in tally.sample])
+        now = {snapshot.id: {name: getattr(snapshot, name) for name in PROMISES} for snapshot in shown}
+        tally.sample = [replace(move, **now[move.account_id]) for move in tally.sample]
         plan = tally.plan(applied=True)
         if digest not in (None, plan.digest):
             raise self._used()

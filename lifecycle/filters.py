@@ -11,9 +11,6 @@ from lifecycle.clock import in_utc
 from lifecycle.errors import InvalidInput
 from lifecycle.states import Plan, State
 
-#: How a filter's fields end that bound a date, and what each means.
-_BOUNDS: Mapping[str, str] = {"_before": "<", "_after": ">="}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
@@ -41,7 +38,7 @@ class Filter:
         for name, words in (("state", State), ("plan", Plan)):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _word(words, getattr(self, name), name))
-        for name in _dates():
+        for name in BOUNDS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, in_utc(getattr(self, name), name))
         if self.everything is bool(self.tests()):
@@ -52,18 +49,17 @@ class Filter:
     def tests(self) -> list[tuple[str, str, Any]]:
         """The filter as comparisons of columns."""
         equal = [(name, "==", getattr(self, name)) for name in ("state", "plan")]
-        bounds = [(column, comparison, getattr(self, name)) for name, (column, comparison) in _dates().items()]
+        bounds = [(column, comparison, getattr(self, name)) for name, (column, comparison) in BOUNDS.items()]
         return [test for test in (*equal, *bounds) if test[2] is not None]
 
 
-def _dates() -> dict[str, tuple[str, str]]:
-    """The fields of a filter that bound a date, each with the column and its comparison."""
-    return {
-        one.name: (f"{one.name.removesuffix(ending)}_at", comparison)
-        for one in fields(Filter)
-        for ending, comparison in _BOUNDS.items()
-        if one.name.endswith(ending)
-    }
+#: The fields of a filter that bound a date, each with the column and its comparison.
+BOUNDS: Mapping[str, tuple[str, str]] = {
+    one.name: (f"{one.name.removesuffix(ending)}_at", comparison)
+    for one in fields(Filter)
+    for ending, comparison in (("_before", "<"), ("_after", ">="))
+    if one.name.endswith(ending)
+}
 
 
 def _word(words: type[StrEnum], value: str, name: str) -> StrEnum:

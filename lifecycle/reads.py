@@ -279,6 +279,11 @@ class Reads:
         query = select(accounts.c.id).where(self.database.among(accounts.c.id)).order_by(accounts.c.id)
         return list(connection.scalars(query, {"ids": self.database.ids(list(ids))}))
 
+    def acted_upon(self, connection: Connection, ids: Collection[str], request_id: str) -> bool:
+        """Whether a request with this id has changed any of the accounts."""
+        found = select(history.c.account_id).where(history.c.account_id.in_(ids), history.c.request_id == request_id)
+        return connection.scalar(found.limit(1)) is not None
+
     def requested(
         self, connection: Connection, request_id: str, limit: int
     ) -> Iterator[list[tuple[HistoryEntry, tuple[Effect, ...]]]]:
