@@ -6,10 +6,12 @@ A map of the package, from the bottom up::
     policy      durations and switches, and the clauses of the policy
     terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
     states      states, events, effects, and what each state grants
+    filters                                 which accounts, by what they are
     guards, rows, deadlines                 what a row of the definition is made of
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
     reads, store, sweep, outbox             one change, a million changes, and what is owed for them
+    bulk                                    one event on many accounts, shown before it is done
     answers, risks, questions, engine       Engine: the one class that scripts use
     doctor, importer, scheduler             health, imports, the daemon
     diagrams, reference                     the definition as pictures and as tables
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lifecycle.actor import Actor, Role
+    from lifecycle.bulk import BulkPlan
     from lifecycle.clock import Clock, ManualClock, SystemClock
     from lifecycle.engine import Engine
     from lifecycle.errors import (
@@ -37,10 +40,12 @@ if TYPE_CHECKING:
         LifecycleError,
         NoSuchTransition,
         NotAuthorised,
+        PlanChanged,
         PolicyError,
         Refused,
         SchemaOutdated,
     )
+    from lifecycle.filters import Filter
     from lifecycle.outbox import DeliverySettings
     from lifecycle.policy import Clause, Policy
     from lifecycle.states import Effect, Event, Plan, State
@@ -57,6 +62,7 @@ _ERRORS = (
     "LifecycleError",
     "NoSuchTransition",
     "NotAuthorised",
+    "PlanChanged",
     "PolicyError",
     "Refused",
     "SchemaOutdated",
@@ -68,8 +74,10 @@ _HOMES = {
     **dict.fromkeys(("Clause", "Policy"), "policy"),
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
     **dict.fromkeys(("Handler", "Task"), "task"),
+    "BulkPlan": "bulk",
     "DeliverySettings": "outbox",
     "Engine": "engine",
+    "Filter": "filters",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list of public names
 

@@ -4,18 +4,21 @@ It knows the time (through its clock), opens transactions, asks the definition f
 the store carry it out. See the README for a tour.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lifecycle import inputs
 from lifecycle.actor import Actor, Request, Role
+from lifecycle.bulk import Bulk, BulkPlan, selected
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
 from lifecycle.errors import Conflict, InvalidInput, Refused
+from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.machine import decide, due, event_named
 from lifecycle.outbox import Courier, DeliveryReport, DeliverySettings
@@ -224,18 +227,48 @@ class Engine(Questions):
                             f"request_id {request_id!r} was used for {earlier.event} already; choose another."
                         )
                     return earlier
-            if event is Event.PLACE_HOLD:
-                unclaimed = bool(self.store.unclaimed_requests(connection, account_id))
-                asked = replace(asked, unclaimed=unclaimed)
+            withdrawable = self.store.withdrawable(connection, event, [account_id])
+            asked = replace(asked, unclaimed=account_id in withdrawable)
             decision = decide(snapshot, event, asked, now, self.policy)
             entry = Entry.of_request(snapshot, asked, now, self.policy.version, request_id)
             written = self.store.write(connection, snapshot, decision, entry)
-            if event is Event.PLACE_HOLD:
-                self.store.add_hold(connection, account_id, written.number, asked.case, now)
-                self.store.withdraw_requests(connection, account_id, "a legal hold was placed", now)
-            elif event is Event.RELEASE_HOLD:
-                self.store.end_holds(connection, account_id, asked.case, now)
+            self.store.follow_hold(connection, event, {account_id: written.number}, asked.case, now)
             return written
+
+    def fire_many(
+        self,
+        event: str,
+        accounts: Iterable[str] | Filter,
+        *,
+        actor: Actor,
+        reason: str | None = None,
+        dry_run: bool = True,
+        digest: str | None = None,
+        request_id: str | None = None,
+        on_page: Callable[[int], None] = lambda looked_at: None,
+        **facts: Any,
+    ) -> BulkPlan:
+        """Fire an event on many accounts: show the plan first, then apply exactly it by its ``digest``.
+
+        ``accounts`` are ids, or a :class:`Filter`. The dry run changes nothing; each account is decided
+        as :meth:`fire` would, and what would be refused is counted by reason, ids without an account too.
+        With ``dry_run=False`` and the ``digest`` of a plan all of it is done, in one transaction, or
+        nothing: :class:`PlanChanged` when the same call would now do something else. ``request_id``
+        names the change as a whole; once it was applied, the same call returns what was done then.
+        ``on_page`` hears how many accounts were looked at, page by page.
+        """
+        name = event_named(event)
+        asked = request_of(name, actor, reason, facts)
+        wanted = inputs.text(request_id, "request_id")
+        if dry_run is (digest is not None):
+            raise InvalidInput(
+                "A dry run takes no digest, and applying needs one: show the plan with dry_run=True, look at it, then "
+                "give dry_run=False and the plan's digest."
+            )
+        bulk = Bulk(self.store, self.policy, name, asked, selected(accounts), wanted, on_page)
+        if digest is None:
+            return bulk.plan(self.clock.now)
+        return self._retrying(partial(bulk.apply, digest.strip().lower(), self.clock.now))
 
     def _retrying(self, attempt: Callable[[], T]) -> T:
         return _RETRIES.copy()(attempt)

@@ -9,6 +9,7 @@
     ├── AccountNotFound        no account has this id
     ├── AccountExists          an account with this id is there already
     ├── Conflict               another process changed the account at the same moment
+    ├── PlanChanged            a bulk change would no longer be the one that was shown
     ├── DatabaseUnavailable    the database can't be reached, or stays locked
     ├── SchemaOutdated         the database has no schema, or one of another version
     └── Refused                the definition says no; ``reasons`` lists every reason
@@ -48,6 +49,10 @@ class AccountExists(LifecycleError):
 
 class Conflict(LifecycleError):
     """Another process changed the account at the same moment. Nothing was changed; try again."""
+
+
+class PlanChanged(LifecycleError):
+    """A bulk change would no longer be the one that was shown. Nothing was changed; look at the new plan."""
 
 
 class DatabaseUnavailable(LifecycleError):

@@ -5,7 +5,8 @@ Every method that takes a connection works inside the caller's transaction; see
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from lifecycle.guards import normal
 from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
 from lifecycle.policy import Policy
-from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, State
+from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State
 from lifecycle.tables import (
     COLUMNS,
     SCHEMA_VERSION,
@@ -35,6 +36,11 @@ from lifecycle.tables import (
 from lifecycle.terms import Term, compile_term, holds
 
 _PAGE = 1000
+#: A column of the account, how it is compared, and with what.
+Test = tuple[str, str, Any]
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {"==": operator.eq, "<": operator.lt, ">=": operator.ge}
+#: Destructive requests that no handler has claimed yet: these can be withdrawn.
+UNCLAIMED = (outbox.c.effect.in_(DESTRUCTIVE), outbox.c.status == Status.PENDING, outbox.c.attempts == 0)
 
 
 def _next_due() -> Any:
@@ -208,9 +214,17 @@ class Reads:
         )
         return {row.account_id: row.request_id for row in rows}
 
-    def unclaimed_requests(self, connection: Connection, account_id: str) -> list[Effect]:
-        """Destructive effects that were requested and that no handler has claimed yet, locked against claims."""
-        return list(connection.scalars(select(outbox.c.effect).where(*unclaimed(account_id)).with_for_update()))
+    def withdrawable(
+        self, connection: Connection, event: Event, ids: Collection[str], *, lock: bool = True
+    ) -> frozenset[str]:
+        """Those of the accounts of which ``event`` withdraws a destructive request; ``lock`` keeps it from claims.
+
+        Only a new legal hold does, and only what no handler has claimed yet.
+        """
+        if event is not Event.PLACE_HOLD:
+            return frozenset()
+        query = select(outbox.c.account_id).where(outbox.c.account_id.in_(ids), *UNCLAIMED)
+        return frozenset(connection.scalars(query.with_for_update() if lock else query))
 
     def owned_by(self, connection: Connection, company: str, email: str) -> list[str]:
         """Ids of the accounts of ``company`` with the owner ``email``, compared without case and extra spaces."""
@@ -240,6 +254,59 @@ class Reads:
             if len(rows) < _PAGE:
                 return
             last = rows[-1]
+
+    def page_that(
+        self, connection: Connection, tests: Sequence[Test], after: str | None, limit: int, *, lock: bool
+    ) -> list[Snapshot]:
+        """The first ``limit`` accounts that pass all ``tests`` and come after the id ``after``, by id."""
+        conditions = [_COMPARISONS[comparison](accounts.c[column], value) for column, comparison, value in tests]
+        if after is not None:
+            conditions.append(accounts.c.id > after)
+        return self._page(connection, select(accounts).where(*conditions).limit(limit), lock)
+
+    def page_of(self, connection: Connection, ids: Sequence[str], *, lock: bool) -> list[Snapshot]:
+        """The accounts with these ids, by id; ids that do not exist are left out."""
+        return self._page(connection, select(accounts).where(accounts.c.id.in_(ids)), lock)
+
+    def _page(self, connection: Connection, query: Any, lock: bool) -> list[Snapshot]:
+        # Whoever locks many accounts does it in the order of their ids, so that nobody waits in a circle.
+        query = query.order_by(accounts.c.id)
+        rows = connection.execute(query.with_for_update() if lock else query).mappings().all()
+        return self._snapshots(connection, rows)
+
+    def existing(self, connection: Connection, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that name an account, in the database's order."""
+        query = select(accounts.c.id).where(self.database.among(accounts.c.id)).order_by(accounts.c.id)
+        return list(connection.scalars(query, {"ids": self.database.ids(list(ids))}))
+
+    def acted_upon(self, connection: Connection, ids: Collection[str], request_id: str) -> bool:
+        """Whether a request with this id has changed any of the accounts."""
+        found = select(history.c.account_id).where(history.c.account_id.in_(ids), history.c.request_id == request_id)
+        return connection.scalar(found.limit(1)) is not None
+
+    def requested(
+        self, connection: Connection, request_id: str, limit: int
+    ) -> Iterator[list[tuple[HistoryEntry, tuple[Effect, ...]]]]:
+        """Every account's entry that a request of this id made, with what it owes: by account, in pages.
+
+        Reads the whole index of request ids once, since that begins with the account.
+        """
+        query = select(history).where(history.c.request_id == request_id).order_by(history.c.account_id).limit(limit)
+        page = connection.execute(query).mappings().all()
+        while page:
+            owes = self._owed_by(connection, {row["account_id"]: row["number"] for row in page})
+            yield [(HistoryEntry(**row), tuple(owes.get(row["account_id"], ()))) for row in page]
+            rest = query.where(history.c.account_id > page[-1]["account_id"])
+            page = connection.execute(rest).mappings().all()
+
+    def _owed_by(self, connection: Connection, numbers: Mapping[str, int]) -> dict[str, list[Effect]]:
+        """The effects that one history entry of each account owes."""
+        owes: dict[str, list[Effect]] = {}
+        query = select(outbox.c.account_id, outbox.c.number, outbox.c.effect).where(outbox.c.account_id.in_(numbers))
+        for account_id, number, effect in connection.execute(query.order_by(outbox.c.id)):
+            if number == numbers[account_id]:
+                owes.setdefault(account_id, []).append(effect)
+        return owes
 
     def where(self, conditions: Sequence[Any]) -> Iterator[Snapshot]:
         """The accounts that satisfy all ``conditions``, in the order of their ids."""
@@ -287,16 +354,6 @@ class Reads:
     def heartbeats(self, connection: Connection) -> list[dict[str, Any]]:
         """Every daemon's last sign of life, as columns of :class:`lifecycle.tables.Heartbeat`."""
         return [dict(row) for row in connection.execute(select(heartbeats)).mappings()]
-
-
-def unclaimed(account_id: str) -> tuple[Any, ...]:
-    """Conditions of the account's destructive requests that no handler has claimed yet."""
-    return (
-        outbox.c.account_id == account_id,
-        outbox.c.effect.in_(DESTRUCTIVE),
-        outbox.c.status == Status.PENDING,
-        outbox.c.attempts == 0,
-    )
 
 
 def _after(order: Sequence[Any], last: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import ARRAY, Connection, Table, bindparam, column, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from lifecycle.actor import SYSTEM, Actor, Request, Role
@@ -19,8 +19,8 @@ from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal
 from lifecycle.machine import Decision, due
 from lifecycle.policy import Policy
-from lifecycle.reads import HistoryEntry, Reads, Snapshot, unclaimed
-from lifecycle.states import Step
+from lifecycle.reads import UNCLAIMED, HistoryEntry, Reads, Snapshot
+from lifecycle.states import Event, Step
 from lifecycle.tables import (
     SCHEMA_VERSION,
     Status,
@@ -177,6 +177,57 @@ class Store(Reads):
         self.announce(connection)
         return HistoryEntry(**{**row, "event": str(decision.event), "step": str(decision.step)})
 
+    def write_many(self, connection: Connection, changes: Sequence[tuple[Snapshot, Decision, Entry]]) -> None:
+        """What :meth:`write` does, for many accounts in a few statements; :meth:`announce` is left to the caller."""
+        alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for snapshot, decision, _ in changes:
+            seen = {"id": snapshot.id, "seen_version": snapshot.version, "seen_state": snapshot.state}
+            alike.setdefault(tuple(decision.changes), []).append({**decision.changes, **seen})
+        for rows in alike.values():
+            if self._swap(connection, rows) != len(rows):
+                raise Conflict("One of the accounts was changed by another process; try again.")
+        self._append(connection, history, [_history_row(*change) for change in changes])
+        self._append(connection, outbox, [row for change in changes for row in _outbox_rows(*change)])
+        purged = [snapshot.id for snapshot, decision, _ in changes if decision.scrubs]
+        if purged:
+            self.scrub(connection, purged)
+
+    def _swap(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Write the same columns of many accounts, where these are as they were seen; returns how many were."""
+        types = {name: accounts.c[name.removeprefix("seen_")].type for name in rows[0]}
+        given, parameters = self._given(types, rows)
+        swap = update(accounts).where(
+            accounts.c.id == given["id"],
+            accounts.c.version == given["seen_version"],
+            accounts.c.state == given["seen_state"],
+        )
+        written = {name: value for name, value in given.items() if name in accounts.c and name != "id"}
+        return connection.execute(swap.values(written), parameters).rowcount
+
+    def _append(self, connection: Connection, into: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, all with the same columns."""
+        if not rows:
+            return
+        given, parameters = self._given({name: into.c[name].type for name in rows[0]}, rows)
+        if self.database.is_postgresql:
+            connection.execute(insert(into).from_select(list(given), select(*given.values())), parameters)
+        else:
+            connection.execute(insert(into).values(given), parameters)
+
+    def _given(self, types: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Any]:
+        """Rows as expressions by their names, and as the parameters of a statement that is made of these.
+
+        SQLite runs the statement once per row. On PostgreSQL that would take three times as long, so
+        there the rows are one table, bound as an array per column.
+        """
+        if not self.database.is_postgresql:
+            binds = {name: bindparam(f"given_{name}", type_=kind) for name, kind in types.items()}
+            return binds, [{f"given_{name}": row[name] for name in types} for row in rows]
+        arrays = [bindparam(f"given_{name}", type_=ARRAY(kind)) for name, kind in types.items()]
+        columns = [column(name, kind) for name, kind in types.items()]
+        table = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+        return dict(table.c), {f"given_{name}": [row[name] for row in rows] for name in types}
+
     def announce(self, connection: Connection) -> None:
         """Wake the daemons that listen, at commit; the others see the change at their next look."""
         if self.database.is_postgresql:
@@ -226,12 +277,27 @@ class Store(Reads):
         """Note a legal hold, placed by history entry ``number``."""
         connection.execute(insert(legal_holds).values(account_id=account_id, number=number, case=case, placed_at=at))
 
-    def end_holds(self, connection: Connection, account_id: str, case: str | None, at: datetime) -> None:
-        """Release the holds of ``case``, or all of them without one."""
-        ended = update(legal_holds).where(legal_holds.c.account_id == account_id, legal_holds.c.released_at.is_(None))
-        if case is not None:
-            ended = ended.where(legal_holds.c.case == case)
-        connection.execute(ended.values(released_at=at))
+    def follow_hold(
+        self, connection: Connection, event: Event, numbers: Mapping[str, int], case: str | None, at: datetime
+    ) -> None:
+        """What ``event`` changes beside the accounts: only one that places or releases legal holds does.
+
+        ``numbers`` maps each account to its new history entry. A new hold withdraws what
+        :meth:`withdrawable` found; a release ends the holds of ``case``, or all without one.
+        """
+        if event is Event.PLACE_HOLD:
+            placed = [{"account_id": id, "number": number} for id, number in numbers.items()]
+            connection.execute(insert(legal_holds).values(case=case, placed_at=at), placed)
+            withdrawn = update(outbox).where(outbox.c.account_id.in_(numbers), *UNCLAIMED)
+            why = "a legal hold was placed"
+            connection.execute(withdrawn.values(status=Status.WITHDRAWN, last_error=why, finished_at=at))
+        elif event is Event.RELEASE_HOLD:
+            ended = update(legal_holds).where(
+                legal_holds.c.account_id.in_(numbers), legal_holds.c.released_at.is_(None)
+            )
+            if case is not None:
+                ended = ended.where(legal_holds.c.case == case)
+            connection.execute(ended.values(released_at=at))
 
     def beat(self, daemon: str, started_at: datetime, at: datetime, version: str, trouble: str | None) -> None:
         """Note that a daemon is alive."""
@@ -240,12 +306,6 @@ class Store(Reads):
             known = connection.execute(update(heartbeats).where(heartbeats.c.daemon == daemon).values(**values))
             if known.rowcount == 0:
                 connection.execute(insert(heartbeats).values(daemon=daemon, **values))
-
-    def withdraw_requests(self, connection: Connection, account_id: str, why: str, at: datetime) -> None:
-        """Withdraw the requests of :meth:`unclaimed_requests`."""
-        connection.execute(
-            update(outbox).where(*unclaimed(account_id)).values(status=Status.WITHDRAWN, last_error=why, finished_at=at)
-        )
 
 
 def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
@@ -264,3 +324,35 @@ def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
 
 def _entry(entry: Entry) -> dict[str, Any]:
     return {field.name: getattr(entry, field.name) for field in fields(entry)}
+
+
+def _history_row(snapshot: Snapshot, decision: Decision, entry: Entry) -> dict[str, Any]:
+    """The history entry of one change."""
+    return {
+        "account_id": snapshot.id,
+        "number": decision.changes["version"],
+        "event": decision.event,
+        "step": decision.step,
+        "source": decision.source,
+        "dest": decision.dest,
+        **_entry(entry),
+    }
+
+
+def _outbox_rows(snapshot: Snapshot, decision: Decision, entry: Entry) -> list[dict[str, Any]]:
+    """What one change owes."""
+    dates = {name: decision.changes.get(name, getattr(snapshot, name)) for name in PROMISES}
+    return [
+        {
+            "account_id": snapshot.id,
+            "number": decision.changes["version"],
+            "effect": effect,
+            "created_at": entry.at,
+            "due_at": entry.at,
+            "status": Status.PENDING,
+            "attempts": 0,
+            "promised": decision.promised,
+            **dates,
+        }
+        for effect in decision.owes
+    ]

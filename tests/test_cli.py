@@ -54,8 +54,8 @@ def run(*arguments: str, expect: int, input: str | None = None) -> Result:
     return result
 
 
-def data(*arguments: str, expect: int = 0) -> Any:
-    return json.loads(run(*arguments, "--json", expect=expect).stdout)
+def data(*arguments: str, expect: int = 0, input: str | None = None) -> Any:
+    return json.loads(run(*arguments, "--json", expect=expect, input=input).stdout)
 
 
 def process(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
@@ -178,6 +178,20 @@ BAD_INPUT = {
         ["fire", "acme", "upgrade", "--as", "billing:x", "--period-ends-at", "2031-02-30"],
         "2026-01-31T12:00:00Z",
     ),
+    "no word on which accounts": (["fire-many", "suspend", "--as", "admin:x"], "--all means all"),
+    "accounts by id and by state": (
+        ["fire-many", "suspend", "--as", "admin:x", "--ids", "x", "--state", "trial"],
+        "choose one of them",
+    ),
+    "all accounts of one state": (["fire-many", "suspend", "--as", "admin:x", "--all", "--plan", "free"], "means all"),
+    "a state that no account can have": (["fire-many", "suspend", "--as", "admin:x", "--state", "frozn"], "frozen?"),
+    "a plan without its digest": (["fire-many", "suspend", "--as", "admin:x", "--all", "--apply"], "--digest"),
+    "a digest that is not applied": (["fire-many", "suspend", "--as", "admin:x", "--all", "--digest", "x"], "--apply"),
+    "a digest that is none": (
+        ["fire-many", "suspend", "--as", "admin:x", "--all", "--apply", "--digest", "x"],
+        "copy all 64 characters",
+    ),
+    "ids in a file that is not there": (["fire-many", "suspend", "--as", "admin:x", "--ids", "x"], "Check the path"),
     "a duration without a unit": (["due", "--within", "7"], "'30 days'"),
     "a database of another kind": (["accounts", "--database", "mysql://host/name"], "sqlite:///accounts.db"),
     "a database in memory": (["init", "--database", "sqlite://"], "sqlite:///lifecycle.db"),
@@ -316,6 +330,79 @@ def test_a_legal_hold_is_placed_shown_and_released(database: Path) -> None:
     assert re.search(r"legal holds\s+2031-114", run("show", "acme", expect=0).stdout)
     entry = data("hold", "release", "acme", "--reason", "settled", "--case", "2031-114", "--as", "admin:root")
     assert entry["actor"] == "admin:root"
+
+
+# --- One event on many accounts ------------------------------------------------------------------
+
+SUSPEND = ("fire-many", "suspend", "--as", "admin:root", "--reason", "spam wave")
+
+
+def printed_command(shown: str) -> list[str]:
+    """The words of the command that applies a plan, as the plan prints it."""
+    return shlex.split(re.search(r"^  (lifecycle fire-many .*)$", shown, re.MULTILINE)[1])[1:]
+
+
+def test_a_plan_is_shown_first_and_applied_by_the_command_that_it_prints(database: Path) -> None:
+    run("open", "beta", "--company", "Beta", "--owner", "b@b.test", "--plan", "free", expect=0)
+    shown = run(*SUSPEND, "--opened-after", "2020-01-01", expect=0).stdout
+    assert shown.startswith("suspend would move 2 accounts and is refused for 0.")
+    assert re.search(r"active\s+frozen\s+1\n", shown)
+    assert re.search(r"acme\s+trial\s+frozen", shown)
+    assert data("show", "acme")["state"] == "trial"
+    applied = run(*printed_command(shown), expect=0)
+    assert applied.stdout.startswith("suspend moved 2 accounts and is refused for 0.")
+    assert "bulk event" in applied.stderr
+    assert data("accounts", "--summary")["frozen"] == 2
+
+
+def test_a_plan_that_has_changed_since_exits_3_and_changes_nothing(database: Path) -> None:
+    shown = run(*SUSPEND, "--state", "trial", expect=0).stdout
+    run("open", "beta", "--company", "Beta", "--owner", "b@b.test", expect=0)
+    refused = run(*printed_command(shown), expect=3)
+    assert "make the plan again" in refused.stderr
+    assert data("accounts", "--summary")["frozen"] == 0
+
+
+def test_where_nothing_can_be_moved_the_exit_code_is_1_with_the_reasons(database: Path) -> None:
+    shown = run("fire-many", "suspend", "--as", "support:sue", "--reason", "spam", "--all", expect=1).stdout
+    assert re.search(r"1\s+Only admin may fire suspend here, not support\.\s+acme", shown)
+    assert "--apply" not in shown
+    assert "0 accounts" in run(*SUSPEND, "--state", "purged", expect=0).stdout, "nobody was refused"
+
+
+def test_ids_come_from_a_file_or_from_standard_input_and_unknown_ones_are_shown(database: Path, folder: Path) -> None:
+    (folder / "ids.txt").write_bytes(b"\xef\xbb\xbfacme\r\n\r\n  nobody \n\xff\n\x1b[31m\n")
+    shown = run(*SUSPEND, "--ids", "ids.txt", expect=0).stdout
+    assert "would move 1 account and is refused for 3" in shown
+    assert re.search(r"3\s+There is no account with this id.*\\x1b\[31m, \\xff, nobody", shown)
+    assert "--ids ids.txt" in shown
+    assert data(*SUSPEND, "--ids", "-", expect=0, input="acme\n")["count"] == 1
+
+
+def test_a_plan_as_json_holds_all_of_it(database: Path) -> None:
+    plan = data(*SUSPEND, "--all")
+    assert plan["moves"] == [{"source": "trial", "dest": "frozen", "accounts": 1}]
+    assert plan["sample"][0]["account_id"] == "acme"
+    assert (plan["count"], plan["refused"], plan["refusals"], plan["applied"]) == (1, 0, [], False)
+    done = data(*shlex.split(plan["command"])[1:])
+    assert (done["applied"], done["digest"], done["command"]) == (True, plan["digest"], None)
+    refused = data(*SUSPEND, "--all", expect=1)["refusals"]
+    assert [(one["accounts"], one["sample"]) for one in refused] == [(1, ["acme"])]
+
+
+def test_the_same_request_id_tells_what_was_applied(database: Path) -> None:
+    asked = (*SUSPEND, "--state", "trial", "--request-id", "ticket-1")
+    command = shlex.split(data(*asked)["command"])[1:]
+    first, again = data(*command), data(*command)
+    assert first == again
+    assert run(*asked, expect=0).stdout.startswith("suspend moved 1 account ")
+
+
+def test_a_printed_command_names_the_database_and_the_configuration_that_were_named(database: Path) -> None:
+    (database.parent / "mine.toml").write_text("")
+    shown = run(*SUSPEND, "--all", "--database", "sqlite:///lifecycle.db", "--config", "mine.toml", expect=0).stdout
+    assert "fire-many suspend --database sqlite:///lifecycle.db --config mine.toml " in shown
+    run(*printed_command(shown), expect=0)
 
 
 def test_accounts_are_listed_counted_and_limited(database: Path) -> None:

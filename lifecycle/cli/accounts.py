@@ -28,6 +28,21 @@ def _states(incomplete: str) -> list[str]:
     return [state for state in State if state.startswith(incomplete)]
 
 
+EventArgument = Annotated[
+    str, typer.Argument(metavar="EVENT", help="The event's name.", autocompletion=_events, show_default=False)
+]
+ActorOption = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="ROLE:ID",
+        show_default=False,
+        help="Who asks: owner, support, billing or admin, and their id.",
+    ),
+]
+StateOption = Annotated[
+    str | None, typer.Option("--state", help="Only accounts in this state.", autocompletion=_states)
+]
 AccountId = Annotated[str, typer.Argument(metavar="ID", help="The account's id.", show_default=False)]
 CompanyOption = Annotated[str | None, typer.Option("--company", help="The company's name on file.")]
 EmailOption = Annotated[str | None, typer.Option("--email", help="The e-mail address of an owner.")]
@@ -118,9 +133,7 @@ def _way(entry: "HistoryEntry") -> str:
 )
 def accounts(
     run: Run,
-    state: Annotated[
-        str | None, typer.Option("--state", help="Only accounts in this state.", autocompletion=_states)
-    ] = None,
+    state: StateOption = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only how many accounts are in each state.")] = False,
     limit: LimitOption = None,
 ) -> None:
@@ -158,18 +171,8 @@ def accounts(
 def fire(
     run: Run,
     id: AccountId,
-    event: Annotated[
-        str, typer.Argument(metavar="EVENT", help="The event's name.", autocompletion=_events, show_default=False)
-    ],
-    actor: Annotated[
-        str,
-        typer.Option(
-            "--as",
-            metavar="ROLE:ID",
-            show_default=False,
-            help="Who asks: owner, support, billing or admin, and their id.",
-        ),
-    ],
+    event: EventArgument,
+    actor: ActorOption,
     company: CompanyOption = None,
     email: EmailOption = None,
     period_ends_at: PeriodOption = None,
