@@ -4,7 +4,7 @@ It knows the time (through its clock), opens transactions, asks the definition f
 the store carry it out. See the README for a tour.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lifecycle import inputs
+from lifecycle.activity import ActivityReport, record
 from lifecycle.actor import Actor, Request, Role
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
@@ -284,6 +285,17 @@ class Engine(Questions):
             if not written:
                 self.store.load(connection, account_id)
             return written
+
+    def record_activities(
+        self, pairs: Iterable[tuple[str, datetime]], on_progress: Callable[[int], None] = lambda pairs: None
+    ) -> ActivityReport:
+        """Note the activity of many accounts, as :meth:`record_activity` does, from any number of (id, instant).
+
+        They are read as a stream and written in batches; of one account's in a batch the latest counts.
+        Unknown ids are reported. An instant in the future raises :class:`InvalidInput`; nothing of its
+        batch is written, all before it is.
+        """
+        return record(self.store, self.policy, pairs, self.clock.now, on_progress)
 
     # --- Time --------------------------------------------------------------------------------
 

@@ -10,13 +10,30 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Dialect, Table, delete, func, insert, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Connection,
+    Dialect,
+    Table,
+    Text,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal
+from lifecycle.instants import EPOCH, MICROSECOND, Instant
 from lifecycle.machine import Decision, due
 from lifecycle.policy import Policy
 from lifecycle.reads import HistoryEntry, Reads, Snapshot, unclaimed
@@ -241,6 +258,54 @@ class Store(Reads):
             armed = update(accounts).where(accounts.c.id == account_id).values(due_at=due(snapshot, now, policy))
             connection.execute(armed)
         return row is not None
+
+    def record_activities(
+        self, connection: Connection, latest: Mapping[str, datetime], now: datetime, policy: Policy
+    ) -> tuple[int, set[str]]:
+        """Do what :meth:`record_activity` does for each of these accounts; how many were written, and unknown ids.
+
+        Rows are locked in the order of their ids, so that two of these never wait for each other in a circle.
+        """
+        given = self._given(latest)
+        last, at = accounts.c.last_active_at, given.c.at
+        older = last.is_(None) | (last < at) & (last <= at - policy.activity_resolution)
+        mine = (
+            select(accounts.c.id, at)
+            .join(given, given.c.id == accounts.c.id)
+            .where(older)
+            .order_by(accounts.c.id)
+            .with_for_update(of=accounts, key_share=True)
+            .cte("mine")
+        )
+        rows = connection.execute(
+            update(accounts)
+            .where(accounts.c.id == mine.c.id, last.is_(None) | (last < mine.c.at))
+            .values(last_active_at=mine.c.at)
+            .returning(
+                accounts.c.id, (accounts.c.due_at.is_(None) & accounts.c.reminded_at.is_not(None)).label("rests")
+            )
+        ).all()
+        self._rearm(connection, [row.id for row in rows if row.rests], now, policy)
+        others = latest.keys() - {row.id for row in rows}
+        found = select(accounts.c.id).where(self.database.among(accounts.c.id))
+        known = connection.scalars(found, {"ids": self.database.ids(list(others))}) if others else ()
+        return len(rows), others - set(known)
+
+    def _given(self, latest: Mapping[str, datetime]) -> Any:
+        """The ids and instants as a table of the statement, in one parameter or two however many they are."""
+        if self.database.is_postgresql:
+            ids, ats = literal(list(latest), ARRAY(Text)), literal(list(latest.values()), ARRAY(Instant))
+            return func.unnest(ids, ats).table_valued("id", column("at", Instant)).render_derived("given")
+        text_of = json.dumps({account_id: (at - EPOCH) // MICROSECOND for account_id, at in latest.items()})
+        listed = func.json_each(text_of).table_valued("key", column("value", Instant))
+        return select(listed.c.key.label("id"), listed.c.value.label("at")).subquery("given")
+
+    def _rearm(self, connection: Connection, ids: Sequence[str], now: datetime, policy: Policy) -> None:
+        """Arm the timers again that a notice of the old clock has put to rest."""
+        if ids:
+            armed = update(accounts).where(accounts.c.id == bindparam("rested")).values(due_at=bindparam("at"))
+            snapshots = self.load_many(connection, ids)
+            connection.execute(armed, [{"rested": one.id, "at": due(one, now, policy)} for one in snapshots])
 
     def add_hold(self, connection: Connection, account_id: str, number: int, case: str | None, at: datetime) -> None:
         """Note a legal hold, placed by history entry ``number``."""
