@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lifecycle import inputs
+from lifecycle.activity import ActivityReport, record
 from lifecycle.actor import Actor, Request, Role
 from lifecycle.bulk import Bulk, BulkPlan, selected
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
@@ -317,6 +318,17 @@ class Engine(Questions):
             if not written:
                 self.store.load(connection, account_id)
             return written
+
+    def record_activities(
+        self, pairs: Iterable[tuple[str, datetime]], on_progress: Callable[[int], None] = lambda pairs: None
+    ) -> ActivityReport:
+        """Note the activity of many accounts, as :meth:`record_activity` does, from any number of (id, instant).
+
+        They are read as a stream and written in batches; of one account's in a batch the latest counts.
+        Unknown ids are reported. An instant in the future raises :class:`InvalidInput`; nothing of its
+        batch is written, all before it is.
+        """
+        return record(self.store, self.policy, pairs, self.clock.now, on_progress)
 
     # --- Time --------------------------------------------------------------------------------
 

@@ -4,23 +4,23 @@ No files and no database here: see :mod:`lifecycle.importer`.
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from lifecycle import inputs
 from lifecycle.errors import InvalidInput
 from lifecycle.guards import normal
-from lifecycle.import_rules import DERIVED, INSTANTS, RULES, Rule, reads
+from lifecycle.import_rules import DERIVED, INSTANTS, RULES, Reading, Rule, reading, reads
 from lifecycle.machine import DUE
 from lifecycle.policy import Policy
 from lifecycle.states import Party, Plan, State, account
-from lifecycle.terms import OPERATIONS, Term, evaluate, holds, literal, simplify
+from lifecycle.terms import OPERATIONS, Term, holds, literal, simplify
 
 #: Separates owners, and the cases of legal holds, within one cell.
 SEPARATOR = ";"
@@ -34,10 +34,11 @@ _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzin
 # --- Columns -------------------------------------------------------------------------------------
 
 T = TypeVar("T")
-Parser = Callable[[str, str], Any]
+Parser = Callable[[str], Any]
 
 
-def _instant(text: str, name: str) -> datetime:
+@lru_cache(16_384)  # a file has few days and many rows
+def _instant(text: str) -> datetime:
     """ISO 8601 with a time zone; a plain date is its 00:00 UTC."""
     try:
         if _DATE.fullmatch(text):
@@ -58,10 +59,12 @@ def _instant(text: str, name: str) -> datetime:
 
 
 def _word(words: type[StrEnum]) -> Parser:
-    def parse(text: str, name: str) -> StrEnum:
+    known = {str(word): word for word in words}
+
+    def parse(text: str) -> StrEnum:
         try:
-            return words(text)
-        except ValueError:
+            return known[text]
+        except KeyError:
             near = get_close_matches(text.casefold(), list(words), n=1)
             hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(words)}."
             raise InvalidInput(f"is unknown: {text[:40]!a}; {hint}") from None
@@ -69,15 +72,15 @@ def _word(words: type[StrEnum]) -> Parser:
     return parse
 
 
-def _owners(text: str, name: str) -> list[str]:
+def _owners(text: str) -> list[str]:
     addresses = [inputs.email(part) for part in text.split(SEPARATOR) if part.strip()]
-    if len({normal(address) for address in addresses}) != len(addresses):
+    if len(addresses) > 1 and len({normal(address) for address in addresses}) != len(addresses):
         raise InvalidInput("names the same owner twice; e-mail addresses are compared without case.")
     return addresses
 
 
-def _cases(text: str, name: str) -> list[str]:
-    cases = [case for part in text.split(SEPARATOR) if (case := inputs.text(part, name))]
+def _cases(text: str) -> list[str]:
+    cases = [case for part in text.split(SEPARATOR) if (case := inputs.text(part, "legal_holds"))]
     if len(set(cases)) != len(cases):
         raise InvalidInput("names the same case twice.")
     return cases
@@ -88,8 +91,8 @@ _WORDS: Mapping[str, type[StrEnum]] = {
 }  # fmt: skip
 #: Every column of a file, with the function that reads a cell of it.
 COLUMNS: Mapping[str, Parser] = {
-    "id": lambda text, name: inputs.account_id(text),
-    "company": inputs.required,
+    "id": inputs.account_id,
+    "company": partial(inputs.required, name="company"),
     "owners": _owners,
     **{name: _word(words) for name, words in _WORDS.items()},
     **dict.fromkeys(INSTANTS, _instant),
@@ -109,7 +112,7 @@ OURS: Mapping[str, str] = {
 # --- Reading a row -------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One account as a row states it: ``columns`` of the account table, ``owners``, ``cases`` of holds.
 
@@ -118,24 +121,34 @@ class Row:
     """
 
     columns: dict[str, Any] = field(default_factory=dict)
-    owners: list[str] = field(default_factory=list)
-    cases: list[str] = field(default_factory=list)
+    owners: Sequence[str] = ()
+    cases: Sequence[str] = ()
     problems: list[tuple[str | None, str]] = field(default_factory=list)
     digest: str = ""
 
 
 #: The columns of the account table in a fixed order, so that rows are inserted by one statement.
-_BLANK: Mapping[str, Any] = {"id": None, "company": None, **dict.fromkeys(account)}
+_BLANK: Mapping[str, Any] = {"id": None, "company": None, **dict.fromkeys(account), "version": 1, "legal_holds": 0}
 #: Shapes of rows whose checks are kept; a file has dozens.
 _SHAPES = 2000
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """What is left to work out for rows of one shape: with the same words, and the same dates there or missing."""
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What is left to work out for rows of one shape whose derived dates are there, or missing, alike."""
 
-    due: Term
-    checks: list[tuple[Rule, Term]]
+    due: Reading
+    checks: list[tuple[Rule, Reading]]
+    #: For rows whose ``due_at`` turns out to be None.
+    resting: list[tuple[Rule, Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What rows of one shape, with the same words and the same dates stated, leave to be derived."""
+
+    derived: list[tuple[str, Reading]]
+    settled: dict[Any, _Settled] = field(default_factory=dict)
 
 
 class RowReader:
@@ -148,59 +161,59 @@ class RowReader:
     def __init__(self, policy: Policy, instant: datetime) -> None:
         self._policy = policy
         self._instant = instant
-        self._derivations: dict[Any, list[tuple[str, Term]]] = {}
         self._shapes: dict[Any, _Shape] = {}
 
     def read(self, cells: Mapping[str, str]) -> Row:
         """The row with these cells by column; blank cells are missing."""
-        row = Row(columns={**_BLANK, "version": 1, "legal_holds": 0})
+        row = Row(columns={**_BLANK})
         stated: dict[str, Any] = {}
         for name, text in cells.items():
-            if (stripped := text.strip()) == "":
+            if not text or not (stripped := text.strip()):
                 continue
             try:
                 if not stripped.isascii() and _UNDECODED.search(stripped):
                     raise InvalidInput("is not UTF-8 text; save the file as CSV in UTF-8.")
-                stated[name] = COLUMNS[name](stripped, name)
+                stated[name] = COLUMNS[name](stripped)
             except InvalidInput as error:
                 row.problems.append((name, _without(name, str(error))))
         row.digest = _digest(stated)
-        row.owners, row.cases = stated.pop("owners", []), stated.pop("legal_holds", [])
+        row.owners, row.cases = stated.pop("owners", ()), stated.pop("legal_holds", ())
         row.columns |= stated
         row.columns["legal_holds"] = len(row.cases)
         self._check_people(row)
         if row.columns["state"] is not None:
-            self._derive_and_check(row, set(stated))
+            self._derive_and_check(row, stated)
         return row
 
     def _check_people(self, row: Row) -> None:
         """Company and owners are required, except of a purged account, which keeps no personal data."""
-        found = {column for column, _ in row.problems}
-        purged = row.columns["state"] is State.PURGED
-        for column in REQUIRED:
-            value = row.owners if column == "owners" else row.columns[column]
-            personal = column in ("company", "owners")
-            if not value and column not in found and not (personal and purged):
-                row.problems.append((column, "must not be blank."))
-            elif value and personal and purged:
-                row.problems.append((column, "must be blank: a purged account keeps no personal data."))
-        row.columns["company"] = row.columns["company"] or ""
-
-    def _derive_and_check(self, row: Row, stated: set[str]) -> None:
         columns = row.columns
-        sources = {"account": columns, "now": self._instant, "policy": self._policy}
-        key = _shape_of(columns)
-        for column, value in _kept(self._derivations, key, lambda: self._derivable(columns, stated)):
-            columns[column] = evaluate(value, sources)
-        shape = _kept(self._shapes, _shape_of(columns), lambda: self._settled(columns))
-        columns["due_at"] = evaluate(shape.due, sources)
-        broken = [rule for rule, test in shape.checks if evaluate(test, sources) is False]
-        if columns["due_at"] is None:
-            broken += [rule for rule in RULES if rule.column == "due_at" and not holds(rule.test, sources)]
+        purged = columns["state"] is State.PURGED
+        required = {name: row.owners if name == "owners" else columns[name] for name in REQUIRED}
+        if purged or not all(required.values()):
+            found = {column for column, _ in row.problems}
+            for column, value in required.items():
+                personal = column in ("company", "owners")
+                if not value and column not in found and not (personal and purged):
+                    row.problems.append((column, "must not be blank."))
+                elif value and personal and purged:
+                    row.problems.append((column, "must be blank: a purged account keeps no personal data."))
+            columns["company"] = columns["company"] or ""
+
+    def _derive_and_check(self, row: Row, stated: Mapping[str, Any]) -> None:
+        columns = row.columns
+        shape = _kept(self._shapes, _shape_of(stated, len(row.cases)), lambda: self._shape(columns, stated))
+        for column, read in shape.derived:
+            columns[column] = read(columns)
+        given = _shape_of({column: columns[column] for column, _ in shape.derived})
+        settled = _kept(shape.settled, given, lambda: self._settled(columns))
+        columns["due_at"] = settled.due(columns)
+        checks = settled.checks if columns["due_at"] is not None else [*settled.checks, *settled.resting]
+        broken = [rule for rule, test in checks if test(columns) is False]
         if broken or columns["plan"] is None:
             self._report(row, broken, stated)
 
-    def _report(self, row: Row, broken: list[Rule], stated: set[str]) -> None:
+    def _report(self, row: Row, broken: list[Rule], stated: Mapping[str, Any]) -> None:
         """Add what is broken; what follows from a problem that is there already is no second one."""
         unknown = {column for column, _ in row.problems}
         needs = {column: reads(value) for column, _, value in DERIVED if column not in stated}
@@ -216,52 +229,62 @@ class RowReader:
         if row.columns["plan"] is None and "plan" not in unknown:
             row.problems.append(("plan", "must not be blank: it is free or paid."))
 
-    def _derivable(self, columns: Mapping[str, Any], stated: set[str]) -> list[tuple[str, Term]]:
+    def _shape(self, columns: Mapping[str, Any], stated: Mapping[str, Any]) -> _Shape:
         """What a row with these columns stated leaves to be derived, and from what."""
         sources = {"account": columns}
         found = [(name, value) for name, where, value in DERIVED if name not in stated and holds(where, sources)]
         derived = {name for name, _ in found}
-        return [(name, self._simple(value, columns, derived)) for name, value in found]
+        return _Shape([(name, reading(self._simple(value, columns, derived))) for name, value in found])
 
-    def _settled(self, columns: Mapping[str, Any]) -> _Shape:
-        tests = [(rule, self._simple(rule.test, columns, {"due_at"})) for rule in RULES if rule.column != "due_at"]
-        return _Shape(
-            self._simple(DUE[columns["state"]], columns, set()),
-            [(rule, test) for rule, test in tests if test.op != "literal" or test.args[0] is False],
+    def _settled(self, columns: Mapping[str, Any]) -> _Settled:
+        """What has to be checked of a row whose dates are there, or missing, as in these columns; ``due_at`` is not."""
+        return _Settled(
+            reading(self._simple(DUE[columns["state"]], columns, set())),
+            self._checks([rule for rule in RULES if rule.column != "due_at"], columns, {"due_at"}),
+            self._checks([rule for rule in RULES if rule.column == "due_at"], columns, set()),
         )
 
+    def _checks(
+        self, rules: Sequence[Rule], columns: Mapping[str, Any], open_columns: set[str]
+    ) -> list[tuple[Rule, Reading]]:
+        """The rules that rows of this shape can break."""
+        tests = [(rule, self._simple(rule.test, columns, open_columns)) for rule in rules]
+        return [(rule, reading(test)) for rule, test in tests if test.op != "literal" or test.args[0] is False]
+
     def _simple(self, term: Term, columns: Mapping[str, Any], open_columns: set[str]) -> Term:
-        return simplify(_known(term, columns, open_columns), self._policy)
+        return simplify(self._known(term, columns, open_columns), self._policy)
+
+    def _known(self, term: Term, columns: Mapping[str, Any], open_columns: set[str]) -> Term:
+        """``term`` with what all rows of one shape have in common written into it, ``open_columns`` apart."""
+        if term.op == "literal":
+            return term
+        if term.op == "field":
+            source, name = term.args
+            if source == "now":
+                return literal(self._instant)
+            common = source == "account" and name not in open_columns and not isinstance(columns[name], datetime)
+            return literal(columns[name]) if common else term
+        args = [self._known(arg, columns, open_columns) for arg in term.args]
+        if term.op == "missing" and args[0].op == "field" and args[0].args[1] not in open_columns:
+            return literal(False)
+        if OPERATIONS[term.op].strict and any(arg.op == "literal" and arg.args[0] is None for arg in args):
+            return literal(None)
+        return Term(term.op, *args)
 
 
-def _shape_of(columns: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Words and counts as they are, dates as True; id and company, which no term reads, come first."""
-    return tuple([value.__class__ is datetime or value for value in list(columns.values())[2:]])
+def _shape_of(facts: Mapping[str, Any], cases: int = 0) -> tuple[Any, ...]:
+    """Words as they are, dates and other facts by their names alone; None is no fact."""
+    words = [(name, value) if name in _WORDS else name for name, value in facts.items() if value is not None]
+    return (cases, *words)
 
 
 def _kept(cache: dict[Any, T], key: Any, make: Callable[[], T]) -> T:
     """The value kept under ``key``, made if need be; a file has dozens of shapes, unless it is made to harm."""
-    if key not in cache:
+    if (value := cache.get(key)) is None:
         if len(cache) >= _SHAPES:
             cache.clear()
-        cache[key] = make()
-    return cache[key]
-
-
-def _known(term: Term, columns: Mapping[str, Any], open_columns: set[str]) -> Term:
-    """``term`` with what all rows of one shape have in common written into it, ``open_columns`` apart."""
-    if term.op == "literal":
-        return term
-    if term.op == "field":
-        source, name = term.args
-        common = source == "account" and name not in open_columns and not isinstance(columns[name], datetime)
-        return literal(columns[name]) if common else term
-    args = [_known(arg, columns, open_columns) for arg in term.args]
-    if term.op == "missing" and args[0].op == "field" and args[0].args[1] not in open_columns:
-        return literal(False)
-    if OPERATIONS[term.op].strict and any(arg.op == "literal" and arg.args[0] is None for arg in args):
-        return literal(None)
-    return Term(term.op, *args)
+        value = cache[key] = make()
+    return value
 
 
 def _without(name: str, message: str) -> str:
@@ -269,7 +292,14 @@ def _without(name: str, message: str) -> str:
     return message.removeprefix(f"{name} ")
 
 
+#: How a digest writes what is not text.
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {datetime: lru_cache(16_384)(datetime.isoformat), list: SEPARATOR.join}
+
+
 def _digest(stated: Mapping[str, Any]) -> str:
-    """The same for rows that state the same, whatever the order of their columns and the form of their dates."""
-    facts = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in stated.items()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    """The same for rows that state the same, whatever the order of their columns and the form of their dates.
+
+    No cell holds a control character once it is read, and neither an address nor a case holds a separator.
+    """
+    facts = [f"{name}\t{_WRITTEN.get(value.__class__, str)(value)}" for name, value in stated.items()]
+    return hashlib.blake2b("\n".join(sorted(facts)).encode(), digest_size=16).hexdigest()

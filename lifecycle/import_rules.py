@@ -4,13 +4,15 @@ The definition's own terms derive what a row omits and check what it states, so 
 account could have come to be where it is by the events of the machine.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 from lifecycle import deadlines as d
 from lifecycle.invariants import INVARIANTS, among, given
 from lifecycle.states import CANCELLED, DESTROYED, LIVE, SUSPENDED, Plan, State, account
-from lifecycle.terms import Term, default, earliest, latest, literal, missing, now, when
+from lifecycle.terms import OPERATIONS, Term, default, earliest, latest, literal, missing, now, when
 
 #: Dates of what has happened; none of them can lie in the future.
 PAST = (
@@ -99,6 +101,38 @@ class Rule:
 def reads(term: Term) -> frozenset[str]:
     """The account's columns that the term looks at."""
     return frozenset(t.args[1] for t in term.walk() if t.op == "field" and t.args[0] == "account")
+
+
+Reading = Callable[[Mapping[str, Any]], Any]
+
+
+def reading(term: Term) -> Reading:
+    """A function that evaluates the term on an account's columns: for a term that many rows are checked with.
+
+    The term reads nothing but the account; ``now`` and the policy are written into it before.
+    """
+    if term.op == "literal":
+        (value,) = term.args
+        return lambda columns: value
+    if term.op == "field":
+        return itemgetter(term.args[1])
+    operation = OPERATIONS[term.op]
+    evaluate, strict = operation.evaluate, operation.strict
+    operands = [reading(arg) for arg in term.args]
+    if strict and len(operands) == 2:
+        first, second = operands
+
+        def both(columns: Mapping[str, Any]) -> Any:
+            a, b = first(columns), second(columns)
+            return None if a is None or b is None else evaluate(a, b)
+
+        return both
+
+    def all_of_them(columns: Mapping[str, Any]) -> Any:
+        values = [operand(columns) for operand in operands]
+        return None if strict and any(value is None for value in values) else evaluate(*values)
+
+    return all_of_them
 
 
 def _only(column: str, *states: State) -> Rule:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput
@@ -186,8 +186,7 @@ def _opening(row: Row) -> str:
 # --- Reading -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """The cells of one row, which begins at ``line``; ``problem`` says why there are none."""
 
     line: int

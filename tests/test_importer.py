@@ -16,7 +16,7 @@ import pytest
 from lifecycle import Actor, Engine, InvalidInput, ManualClock, Policy, Refused, State, Task
 from lifecycle.import_rows import COLUMNS, REQUIRED, RowReader
 from lifecycle.import_rules import DERIVED, RULES
-from lifecycle.importer import FORMULA, ImportReport, import_accounts, neutral
+from lifecycle.importer import BATCH, FORMULA, ImportReport, import_accounts, neutral
 from lifecycle.machine import due
 from lifecycle.terms import evaluate, holds
 
@@ -302,6 +302,20 @@ def test_an_id_with_other_facts_is_bad_in_the_file_and_in_the_database(engine: E
     assert load(engine, {**PAID, "company": "Other"}).bad_rows == 1
     engine.open_account("opened", company="Opened", owners=["o@opened.test"])
     assert load(engine, {**PAID, "id": "opened"}).bad_rows == 1
+
+
+def test_an_id_is_known_again_in_a_later_batch_of_the_same_file(engine: Engine) -> None:
+    many = [{**PAID, "id": f"a{n}"} for n in range(BATCH + 1)]
+    report = load(engine, *many, {**PAID, "id": "a0"}, {**PAID, "id": "a1", "company": "Other"}, skip_bad=True)
+    assert (report.imported, report.unchanged, report.bad_rows) == (BATCH + 1, 1, 1)
+    assert engine.get("a1").company == "Acme Ltd"
+
+
+@pytest.mark.parametrize("company", ["\\N", "\\.", "back\\tslash", "NULL", "per % cent", "{x}", "'quoted'", "Çelik"])
+def test_text_that_means_something_to_a_database_is_kept_as_it_is(engine: Engine, company: str) -> None:
+    quoted = {**PAID, "company": f'"{company}"', "legal_holds": f'"{company}"'}
+    assert reasons(load(engine, quoted, {**FREE, "id": "beta"})) == []
+    assert engine.get("acme").company == company and engine.get("acme").cases == (company,)
 
 
 def test_a_report_holds_a_thousand_problems_and_counts_the_others(engine: Engine) -> None:

@@ -281,10 +281,17 @@ def test_errors_of_the_database_never_show_a_customers_row(engine: Engine) -> No
 
 
 def test_an_account_that_breaks_a_rule_is_not_taken_for_one_that_exists(engine: Engine) -> None:
-    row = {**{c.name: None for c in accounts.c}, "id": "bad", "company": "x", "state": State.TRIAL, "plan": "trial"}
+    row = {
+        **{c.name: None for c in accounts.c},
+        "id": "bad",
+        "company": "Canary GmbH",
+        "state": State.TRIAL,
+        "plan": "trial",
+    }
     row |= {"version": 1, "legal_holds": 0, "opened_at": START}
-    with pytest.raises(InvalidInput, match="refuses the change"), engine.database.write() as connection:
+    with pytest.raises(InvalidInput, match="refuses the change") as caught, engine.database.write() as connection:
         engine.store.insert(connection, [row], [[ANN]], "open_account", Entry(START, "x"))
+    assert "Canary" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_migrating_twice_changes_nothing(engine: Engine) -> None:

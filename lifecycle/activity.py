@@ -1,0 +1,152 @@
+"""The activity of many accounts at once: a stream of (account, instant), recorded in batches."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, Text, bindparam, column, func, literal, select, update
+
+from lifecycle.clock import in_utc
+from lifecycle.errors import InvalidInput
+from lifecycle.inputs import ACCOUNT_ID
+from lifecycle.instants import EPOCH, MICROSECOND, Instant
+from lifecycle.machine import due
+from lifecycle.policy import Policy
+from lifecycle.store import Store
+from lifecycle.tables import accounts
+
+#: Pairs that are looked at together.
+BATCH = 50_000
+#: Accounts of one transaction.
+SHARE = 5_000
+#: Unknown ids that a report names; it counts the others.
+NAMED = 20
+
+Pair = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityReport:
+    """What became of the pairs, each counted once.
+
+    ``unchanged`` are those that the activity on file, a later pair of their batch or the policy's
+    ``activity_resolution`` left without effect. ``unknown_ids`` are the first 20 ids among the ``unknown``.
+    """
+
+    written: int = 0
+    unchanged: int = 0
+    unknown: int = 0
+    unknown_ids: tuple[str, ...] = ()
+
+
+def record(
+    store: Store,
+    policy: Policy,
+    pairs: Iterable[Pair],
+    now: Callable[[], datetime],
+    on_progress: Callable[[int], None] = lambda pairs: None,
+) -> ActivityReport:
+    """Record them all; raises :class:`InvalidInput` at a batch with an instant in the future, or without a zone.
+
+    Nothing of such a batch is written; what came before it is. ``on_progress`` hears how many pairs
+    are done.
+    """
+    stream, done = iter(pairs), 0
+    written = unknown = 0
+    named: dict[str, None] = {}
+    while batch := list(islice(stream, BATCH)):
+        at = now()
+        latest, sizes = _latest(batch, at, done)
+        strangers = {account_id for account_id in latest if not _can_exist(account_id)}
+        for share in _shares(sorted(latest.keys() - strangers)):
+            with store.database.write() as connection:
+                store.require_policy(connection, policy)
+                moved, absent = _write(store, connection, {i: latest[i] for i in share}, at, policy)
+            written += moved
+            strangers |= absent
+        unknown += sum(sizes[account_id] for account_id in strangers)
+        named |= dict.fromkeys(sorted(strangers)[: NAMED - len(named)])
+        done += len(batch)
+        on_progress(done)
+    return ActivityReport(written, done - written - unknown, unknown, tuple(named)[:NAMED])
+
+
+def _write(
+    store: Store, connection: Connection, latest: Mapping[str, datetime], now: datetime, policy: Policy
+) -> tuple[int, set[str]]:
+    """Do what ``Store.record_activity`` does for each of these accounts; how many were written, and unknown ids."""
+    given = _given(latest, on_postgresql=store.database.is_postgresql)
+    last, at = accounts.c.last_active_at, given.c.at
+    stale = last.is_(None) | (last < at) & (last <= at - policy.activity_resolution)
+    # Locked in the order of their ids, so that two of these never wait for each other in a circle.
+    mine = (
+        select(accounts.c.id, at)
+        .join(given, given.c.id == accounts.c.id)
+        .where(stale)
+        .order_by(accounts.c.id)
+        .with_for_update(of=accounts, key_share=True)
+        .cte("mine")
+    )
+    rests = accounts.c.due_at.is_(None) & accounts.c.reminded_at.is_not(None)
+    rows = connection.execute(
+        update(accounts)
+        .where(accounts.c.id == mine.c.id, last.is_(None) | (last < mine.c.at))
+        .values(last_active_at=mine.c.at)
+        .returning(accounts.c.id, rests.label("rests"))
+    ).all()
+    _arm_again(store, connection, [row.id for row in rows if row.rests], now, policy)
+    others = latest.keys() - {row.id for row in rows}
+    return len(rows), others - set(store.existing(connection, list(others))) if others else set()
+
+
+def _given(latest: Mapping[str, datetime], *, on_postgresql: bool) -> Any:
+    """The ids and instants as a table of the statement, in one parameter or two however many they are."""
+    if on_postgresql:
+        ids, ats = literal(list(latest), ARRAY(Text)), literal(list(latest.values()), ARRAY(Instant))
+        return func.unnest(ids, ats).table_valued("id", column("at", Instant)).render_derived("given")
+    document = json.dumps({account_id: (at - EPOCH) // MICROSECOND for account_id, at in latest.items()})
+    listed = func.json_each(document).table_valued("key", column("value", Instant))
+    return select(listed.c.key.label("id"), listed.c.value.label("at")).subquery("given")
+
+
+def _arm_again(store: Store, connection: Connection, ids: Sequence[str], now: datetime, policy: Policy) -> None:
+    """Arm the timers that a notice of the old clock has put to rest."""
+    if ids:
+        armed = update(accounts).where(accounts.c.id == bindparam("rested")).values(due_at=bindparam("at"))
+        snapshots = store.load_many(connection, ids)
+        connection.execute(armed, [{"rested": one.id, "at": due(one, now, policy)} for one in snapshots])
+
+
+def _latest(batch: Sequence[Pair], now: datetime, before: int) -> tuple[dict[str, datetime], dict[str, int]]:
+    """The latest instant of each account in the batch, and how many it has; ``before`` pairs came before."""
+    latest: dict[str, datetime] = {}
+    sizes: dict[str, int] = {}
+    for number, (account_id, given) in enumerate(batch, start=before + 1):
+        at = in_utc(given, f"The instant of pair {number:,}")
+        if at > now:
+            raise InvalidInput(
+                f"Activity can't lie in the future: pair {number:,} says that account {account_id!a} was used "
+                f"at {at}, and it is {now}. Nothing from pair {before + 1:,} on was "
+                "written; correct it, and record all again."
+            )
+        if account_id not in latest or at > latest[account_id]:
+            latest[account_id] = at
+        sizes[account_id] = sizes.get(account_id, 0) + 1
+    return latest, sizes
+
+
+def _can_exist(account_id: object) -> bool:
+    return isinstance(account_id, str) and ACCOUNT_ID.fullmatch(account_id) is not None
+
+
+def _shares(ids: Sequence[str]) -> list[Sequence[str]]:
+    """The ids dealt out like cards, one hand for each transaction.
+
+    Accounts that were imported together lie on the same pages. PostgreSQL keeps an update on its page, without a
+    new entry in any index, while there is room; what one transaction leaves behind is room for the next.
+    """
+    hands = -(-len(ids) // SHARE)
+    return [ids[hand::hands] for hand in range(hands)]
