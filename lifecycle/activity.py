@@ -1,18 +1,15 @@
 """The activity of many accounts at once: a stream of (account, instant), recorded in batches."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Text, bindparam, column, func, literal, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from lifecycle.clock import in_utc
 from lifecycle.errors import InvalidInput
 from lifecycle.inputs import ACCOUNT_ID
-from lifecycle.instants import EPOCH, MICROSECOND, Instant
 from lifecycle.machine import due
 from lifecycle.policy import Policy
 from lifecycle.store import Store
@@ -78,13 +75,13 @@ def _write(
     store: Store, connection: Connection, latest: Mapping[str, datetime], now: datetime, policy: Policy
 ) -> tuple[int, set[str]]:
     """Do what ``Store.record_activity`` does for each of these accounts; how many were written, and unknown ids."""
-    given = _given(latest, on_postgresql=store.database.is_postgresql)
-    last, at = accounts.c.last_active_at, given.c.at
+    given = store.database.given(latest, accounts.c.id.type, accounts.c.last_active_at.type)
+    last, at = accounts.c.last_active_at, given.c.value
     stale = last.is_(None) | (last < at) & (last <= at - policy.activity_resolution)
     # Locked in the order of their ids, so that two of these never wait for each other in a circle.
     mine = (
-        select(accounts.c.id, at)
-        .join(given, given.c.id == accounts.c.id)
+        select(accounts.c.id, at.label("at"))
+        .join(given, given.c.key == accounts.c.id)
         .where(stale)
         .order_by(accounts.c.id)
         .with_for_update(of=accounts, key_share=True)
@@ -100,16 +97,6 @@ def _write(
     _arm_again(store, connection, [row.id for row in rows if row.rests], now, policy)
     others = latest.keys() - {row.id for row in rows}
     return len(rows), others - set(store.existing(connection, list(others))) if others else set()
-
-
-def _given(latest: Mapping[str, datetime], *, on_postgresql: bool) -> Any:
-    """The ids and instants as a table of the statement, in one parameter or two however many they are."""
-    if on_postgresql:
-        ids, ats = literal(list(latest), ARRAY(Text)), literal(list(latest.values()), ARRAY(Instant))
-        return func.unnest(ids, ats).table_valued("id", column("at", Instant)).render_derived("given")
-    document = json.dumps({account_id: (at - EPOCH) // MICROSECOND for account_id, at in latest.items()})
-    listed = func.json_each(document).table_valued("key", column("value", Instant))
-    return select(listed.c.key.label("id"), listed.c.value.label("at")).subquery("given")
 
 
 def _arm_again(store: Store, connection: Connection, ids: Sequence[str], now: datetime, policy: Policy) -> None:

@@ -6,12 +6,26 @@ the driver raises leaves this module as one of the package's own errors.
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Text,
+    any_,
+    bindparam,
+    column,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+    type_coerce,
+)
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import StaticPool
@@ -89,13 +103,34 @@ class Database:
     def among(self, column: Any) -> Any:
         """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""
         if self.is_postgresql:
-            return column == any_(bindparam("ids", type_=ARRAY(Text)))
+            return column == any_(bindparam("ids", type_=ARRAY(column.type)))
         listed = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
         return column.in_(select(listed.c.value))
 
-    def ids(self, values: list[str]) -> Any:
+    def ids(self, values: Iterable[Any]) -> Any:
         """The parameter that :meth:`among` expects."""
-        return values if self.is_postgresql else json.dumps(values)
+        return list(values) if self.is_postgresql else json.dumps(list(values))
+
+    def given(self, values: Mapping[Any, Any], key: Any, value: Any) -> Any:
+        """``values`` as a table of a statement with the columns ``key`` and ``value`` of these types.
+
+        It is one parameter or two, however many they are.
+        """
+        if self.is_postgresql:
+            keys, others = literal(list(values), ARRAY(key)), literal(list(values.values()), ARRAY(value))
+            return (
+                func.unnest(keys, others)
+                .table_valued(column("key", key), column("value", value), name="given")
+                .render_derived()
+            )
+        process = value.dialect_impl(self._engine.dialect).bind_processor(self._engine.dialect) or (lambda one: one)
+        rows = json.dumps([[one, process(other)] for one, other in values.items()])
+        listed = func.json_each(rows).table_valued("value", name="listed")
+        pair = listed.c.value
+        return select(
+            type_coerce(func.json_extract(pair, "$[0]"), key).label("key"),
+            type_coerce(func.json_extract(pair, "$[1]"), value).label("value"),
+        ).subquery("given")
 
     def close(self) -> None:
         """Close all connections."""

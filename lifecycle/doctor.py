@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from lifecycle.engine import Engine
 from lifecycle.handlers.log import log
-from lifecycle.outbox import REMINDS
+from lifecycle.outcomes import REMINDS
 from lifecycle.policy import duration_words
 from lifecycle.states import DESTRUCTIVE
 from lifecycle.tables import Status

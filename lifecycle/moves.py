@@ -102,7 +102,8 @@ class Mover:
 
     def _in_turn(self, pick: Select[Any], writes: "list[_Write]", rearm: Any) -> Run:
         """SQLite: one statement after another over a temporary table."""
-        chosen = select(_PICKED.c.key).where(_PICKED.c.move == bindparam("number"))
+        # No bound name may be a column's: SQLAlchemy would take it for a value to be set.
+        chosen = select(_PICKED.c.key).where(_PICKED.c.move == bindparam("move_number"))
         among = literal_column("account.rowid").in_(chosen)
         empty = delete(_PICKED)
         fill = insert(_PICKED).from_select(["key", "move"], pick)
@@ -122,7 +123,7 @@ class Mover:
             counts = {number: taken for number, taken in connection.execute(count)}
             for number in counts:
                 for step in steps[number]:
-                    connection.execute(step, {**parameters, "number": number})
+                    connection.execute(step, {**parameters, "move_number": number})
             return counts
 
         return run

@@ -6,49 +6,42 @@ since what was destroyed is destroyed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, or_, select, update
 from tenacity import RetryCallState, wait_exponential_jitter
 
-from lifecycle.actor import SYSTEM, Request
-from lifecycle.errors import InvalidInput, LifecycleError, Refused
+from lifecycle.errors import InvalidInput, LifecycleError
 from lifecycle.instants import Instant
-from lifecycle.machine import TIMERS, decide, give_notice
+from lifecycle.outcomes import CONFIRMS, REMINDS, Claimed, Outcome, Outcomes
 from lifecycle.policy import Policy
-from lifecycle.reads import Snapshot
-from lifecycle.rows import Transition, timer_of
+from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
-from lifecycle.store import PROMISES, Entry, Store
+from lifecycle.store import PROMISES, Store
 from lifecycle.tables import COLUMNS, Status, accounts, outbox
 from lifecycle.task import Handler, Task
 from lifecycle.terms import compile_term
 from lifecycle.terms import now as now_term
 
-#: The row whose event a destructive effect's receipt fires.
-CONFIRMS: Mapping[Effect, Transition] = {
-    timer.confirmation.effect: row for row in TIMERS if (timer := timer_of(row)).confirmation
-}
-#: The rows whose timers an effect reminds of.
-REMINDS: Mapping[Effect, tuple[Transition, ...]] = {
-    effect: tuple(row for row in TIMERS if (notice := timer_of(row).notice) and notice.effect is effect)
-    for effect in Effect
-    if any((notice := timer_of(row).notice) and notice.effect is effect for row in TIMERS)
-}
 #: Effects that undo each other: the latest of an account counts, and one waits for the one before it.
 OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
+
+
+#: Tasks of a worker's first claim: what a crash has others repeat is never more than about a second's work.
+SMALLEST = 100
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class DeliverySettings:
     """How hard the outbox tries."""
 
-    #: Tasks per claim.
-    batch: int = 100
+    #: The most tasks per claim. A claim grows from :data:`SMALLEST` on to about what a second's work is.
+    batch: int = 5000
     #: How long a claim holds. A handler must be done well before.
     lease: timedelta = timedelta(minutes=10)
     #: Attempts before a task is parked for a person to look at.
@@ -75,20 +68,6 @@ class DeliveryReport:
         return self.delivered.total() + self.failed.total() + self.parked.total() + self.withdrawn
 
 
-@dataclass(frozen=True)
-class _Claimed:
-    task: Task
-    number: int
-    effect: Effect
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    claimed: _Claimed
-    receipt: str | None = None
-    error: str | None = None
-
-
 _NOW = bindparam("now", type_=Instant)
 #: Due, and not claimed by anybody who still holds the claim.
 _OPEN = and_(
@@ -98,9 +77,9 @@ _OPEN = and_(
 )
 
 
-def _withdraw_superseded() -> Any:
-    """Withdraw what is no longer true: reminders of a clock that stopped, the confirmation of a cancellation
-    that was taken back, and billing orders that a later one reversed.
+def _superseded() -> Any:
+    """What is no longer true: reminders of a clock that stopped, the confirmation of a cancellation that was
+    taken back, and billing orders that a later one reversed.
     """
     later = outbox.alias("later")
     reversed_since = exists().where(
@@ -109,21 +88,13 @@ def _withdraw_superseded() -> Any:
         later.c.effect.in_(OPPOSITES),
         later.c.effect != outbox.c.effect,
     )
-    current = exists().where(accounts.c.id == outbox.c.account_id, accounts.c.reminder == outbox.c.number)
-    came_back = exists().where(accounts.c.id == outbox.c.account_id, accounts.c.cancelled_at.is_(None))
-    superseded = or_(
-        and_(outbox.c.effect == Effect.CONFIRM_CANCELLATION, came_back),
-        and_(outbox.c.effect.in_(list(REMINDS)), ~current),
-        and_(outbox.c.effect.in_(OPPOSITES), reversed_since),
+    stopped = accounts.c.reminder.is_(None) | (accounts.c.reminder != outbox.c.number)
+    return case(
+        (outbox.c.effect == Effect.CONFIRM_CANCELLATION, accounts.c.cancelled_at.is_(None)),
+        (outbox.c.effect.in_(list(REMINDS)), stopped),
+        (outbox.c.effect.in_(OPPOSITES), reversed_since),
+        else_=false(),
     )
-    return (
-        update(outbox)
-        .where(_OPEN, superseded)
-        .values(status=Status.WITHDRAWN, finished_at=_NOW, last_error="superseded by what happened since")
-    )
-
-
-_WITHDRAW_SUPERSEDED = _withdraw_superseded()
 
 
 class Courier:
@@ -140,6 +111,8 @@ class Courier:
         self.policy = policy
         self.handlers = dict(handlers)
         self.settings = settings
+        self._size = min(SMALLEST, settings.batch)
+        self._outcomes = Outcomes(store, self._after_failure)
         self._wait = wait_exponential_jitter(
             multiplier=settings.first_wait.total_seconds(),
             max=settings.longest_wait.total_seconds(),
@@ -150,21 +123,31 @@ class Courier:
         """Deliver all that is due, until nothing is left or ``stop`` says so (read between tasks)."""
         report = DeliveryReport()
         while not stop():
-            claimed = self._claim(clock(), report)
-            if not claimed:
+            begun = clock()
+            claimed = self._claim(begun, report)
+            if claimed is None:
                 with self.database.read() as connection:
                     report.next_due = self.next_due(connection, clock())
                 return report
-            self._work(claimed, clock, stop, report)
+            if claimed:
+                self._work(claimed, clock, stop, report)
+            self._resize(clock() - begun)
         report.finished = False
         return report
 
+    def _resize(self, took: timedelta) -> None:
+        """Claim more next time while a claim takes less than a second, and less when it takes much more."""
+        if took < _SECOND:
+            self._size = min(self._size * 4, self.settings.batch)
+        elif took > 4 * _SECOND:
+            self._size = max(self._size // 4, min(SMALLEST, self.settings.batch))
+
     def _work(
-        self, claimed: list[_Claimed], clock: Callable[[], datetime], stop: Callable[[], bool], report: DeliveryReport
+        self, claimed: list[Claimed], clock: Callable[[], datetime], stop: Callable[[], bool], report: DeliveryReport
     ) -> None:
         """Hand the tasks over; what the lease or the stop leaves undone is given back untouched."""
         expires = clock() + self.settings.lease / 2
-        outcomes: list[_Outcome] = []
+        outcomes: list[Outcome] = []
         for position, one in enumerate(claimed):
             if stop() or clock() > expires:
                 self._give_back(claimed[position:])
@@ -172,35 +155,54 @@ class Courier:
             outcomes.append(self._attempt(one))
         self._settle(outcomes, clock(), report)
 
-    def _attempt(self, claimed: _Claimed) -> _Outcome:
+    def _attempt(self, claimed: Claimed) -> Outcome:
         try:
             receipt = self.handlers[claimed.effect](claimed.task)
         except Exception as error:  # whatever a handler raises means: try again
-            return _Outcome(claimed, error=f"{type(error).__name__}: {error}"[:2000])
+            return Outcome(claimed, error=f"{type(error).__name__}: {error}"[:2000])
         if receipt is not None and not isinstance(receipt, str):
-            return _Outcome(claimed, error=f"The handler returned {receipt!r}; a receipt is text, or None.")
+            return Outcome(claimed, error=f"The handler returned {receipt!r}; a receipt is text, or None.")
         if claimed.effect in DESTRUCTIVE and not (receipt and receipt.strip()):
-            return _Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
-        return _Outcome(claimed, receipt=receipt)
+            return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
+        return Outcome(claimed, receipt=receipt)
 
     # --- Claims ------------------------------------------------------------------------------
 
-    def _claim(self, now: datetime, report: DeliveryReport) -> list[_Claimed]:
+    def _claim(self, now: datetime, report: DeliveryReport) -> list[Claimed] | None:
+        """The oldest tasks that are due, now this worker's; None when there are none.
+
+        What is no longer true is withdrawn instead.
+        """
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
-            report.withdrawn += connection.execute(_WITHDRAW_SUPERSEDED, {"now": now}).rowcount
-            rows = connection.execute(self._claimable, {"now": now}).mappings().all()
-            if not rows:
-                return []
-            connection.execute(
-                update(outbox)
-                .where(outbox.c.id == bindparam("key"))
-                .values(attempts=outbox.c.attempts + 1, claimed_until=now + self.settings.lease),
-                [{"key": row["id"]} for row in rows],
-            )
-            ids = list(dict.fromkeys(row["account_id"] for row in rows))
-            snapshots = {snapshot.id: snapshot for snapshot in self.store.load_many(connection, ids)}
-        return [_claimed(row, snapshots[row["account_id"]]) for row in rows]
+            rows = connection.execute(self._claimable, {"now": now, "size": self._size}).all()
+            withdrawn = [row.id for row in rows if row.superseded]
+            if withdrawn:
+                connection.execute(self._withdraw, {"now": now, "ids": self.database.ids(withdrawn)})
+                report.withdrawn += len(withdrawn)
+            taken = [row for row in rows if not row.superseded]
+            if taken:
+                ids = self.database.ids([row.id for row in taken])
+                connection.execute(self._take, {"until": now + self.settings.lease, "ids": ids})
+            owners = self.store.owners_of(connection, {row.account_id for row in taken})
+        return [_claimed(row, owners.get(row.account_id, ())) for row in taken] if rows else None
+
+    @cached_property
+    def _withdraw(self) -> Any:
+        return (
+            update(outbox)
+            .where(self.database.among(outbox.c.id))
+            .values(status=Status.WITHDRAWN, finished_at=_NOW, last_error="superseded by what happened since")
+        )
+
+    @cached_property
+    def _take(self) -> Any:
+        until = bindparam("until", type_=Instant)
+        return (
+            update(outbox)
+            .where(self.database.among(outbox.c.id))
+            .values(attempts=outbox.c.attempts + 1, claimed_until=until)
+        )
 
     @cached_property
     def _claimable(self) -> Any:
@@ -211,17 +213,19 @@ class Courier:
             earlier.c.status == Status.PENDING,
             earlier.c.effect.in_(OPPOSITES),
         )
+        superseded = _superseded()
+        may_be_tried = and_(
+            outbox.c.effect.in_(list(self.handlers)),
+            outbox.c.effect.not_in(DESTRUCTIVE) | self._may_destroy(),
+            outbox.c.effect.not_in(OPPOSITES) | ~waits_for,
+        )
+        told = [outbox.c[name] for name in ("id", "account_id", "number", "effect", "attempts", "promised", *PROMISES)]
         return (
-            select(outbox)
+            select(*told, accounts.c.company, superseded.label("superseded"))
             .join(accounts, accounts.c.id == outbox.c.account_id)
-            .where(
-                _OPEN,
-                outbox.c.effect.in_(list(self.handlers)),
-                outbox.c.effect.not_in(DESTRUCTIVE) | self._may_destroy(),
-                outbox.c.effect.not_in(OPPOSITES) | ~waits_for,
-            )
+            .where(_OPEN, or_(superseded, may_be_tried))
             .order_by(outbox.c.due_at, outbox.c.id)
-            .limit(self.settings.batch)
+            .limit(bindparam("size"))
             .with_for_update(skip_locked=True, of=outbox)
         )
 
@@ -237,7 +241,7 @@ class Courier:
             )
         return or_(*allowed)
 
-    def _give_back(self, claimed: list[_Claimed]) -> None:
+    def _give_back(self, claimed: list[Claimed]) -> None:
         """Claims that no handler has seen: as if they had never been made."""
         with self.database.write() as connection:
             connection.execute(
@@ -262,15 +266,14 @@ class Courier:
 
     # --- Outcomes ----------------------------------------------------------------------------
 
-    def _settle(self, outcomes: list[_Outcome], now: datetime, report: DeliveryReport) -> None:
+    def _settle(self, outcomes: list[Outcome], now: datetime, report: DeliveryReport) -> None:
         """Write all outcomes in one transaction; if one of them can't be written, the others still are."""
         try:
             with self.database.write() as connection:
                 self.store.hold_policy(connection)
                 # What a handler has done is written whatever policy came into force meanwhile.
                 policy = self.store.policy_in_force(connection) or self.policy
-                for outcome in outcomes:
-                    self._write(connection, outcome, now, policy)
+                self._outcomes.write(connection, outcomes, now, policy)
         except LifecycleError as error:
             if len(outcomes) == 1:
                 raise
@@ -287,31 +290,12 @@ class Courier:
             else:
                 report.failed[effect] += 1
 
-    def _settled_alone(self, outcome: _Outcome, now: datetime, report: DeliveryReport) -> bool:
+    def _settled_alone(self, outcome: Outcome, now: datetime, report: DeliveryReport) -> bool:
         try:
             self._settle([outcome], now, report)
         except LifecycleError:
             return False  # its claim lapses, and it is tried again
         return True
-
-    def _write(self, connection: Connection, outcome: _Outcome, now: datetime, policy: Policy) -> None:
-        claimed = outcome.claimed
-        snapshot = self.store.load(connection, claimed.task.account_id, lock=True)
-        mine = outbox.c.id == claimed.task.id
-        if outcome.error is None:
-            counted = mine & (outbox.c.status != Status.DELIVERED)
-            values: dict[str, Any] = {
-                "status": Status.DELIVERED,
-                "receipt": outcome.receipt,
-                "finished_at": now,
-                "last_error": None,
-            }
-        else:
-            counted = mine & (outbox.c.status == Status.PENDING) & (outbox.c.attempts == claimed.task.attempt)
-            values = {"last_error": outcome.error, **self._after_failure(claimed.task.attempt, now)}
-        settled = connection.execute(update(outbox).where(counted).values(claimed_until=None, **values))
-        if settled.rowcount == 1 and values.get("status") is not None:
-            self._carry_back(connection, snapshot, outcome, now, policy)
 
     def _after_failure(self, attempt: int, now: datetime) -> dict[str, Any]:
         if attempt >= self.settings.attempts:
@@ -323,24 +307,6 @@ class Courier:
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = attempt
         return timedelta(seconds=self._wait(state))
-
-    def _carry_back(
-        self, connection: Connection, snapshot: Snapshot, outcome: _Outcome, now: datetime, policy: Policy
-    ) -> None:
-        """What a delivery means for its account: a notice counts from now, a receipt fires its event."""
-        effect = outcome.claimed.effect
-        entry = Entry(now, policy.version)
-        if effect in REMINDS and snapshot.reminder == outcome.claimed.number:
-            rows = REMINDS[effect]
-            row = next((row for row in rows if snapshot.state in row.sources), rows[0])
-            self.store.write(connection, snapshot, give_notice(snapshot, row, now, policy), entry)
-        elif effect in CONFIRMS and outcome.error is None:
-            asked = Request(SYSTEM, receipt=outcome.receipt)
-            try:
-                decision = decide(snapshot, CONFIRMS[effect].event, asked, now, policy)
-            except Refused:
-                return  # the receipt is kept; the account has gone where it no longer matters
-            self.store.write(connection, snapshot, decision, entry)
 
     # --- For people --------------------------------------------------------------------------
 
@@ -379,19 +345,19 @@ class Courier:
         return int(count)
 
 
-def _claimed(row: Mapping[Any, Any], snapshot: Snapshot) -> _Claimed:
-    dates = ("promised", *PROMISES)
+def _claimed(row: Any, owners: Sequence[str]) -> Claimed:
+    dates = {name: getattr(row, name) for name in ("promised", *PROMISES)}
     payload = {
-        "company": snapshot.company,
-        "owners": list(snapshot.owners),
-        **{name: row[name].isoformat() for name in dates if row[name] is not None},
+        "company": row.company,
+        "owners": list(owners),
+        **{name: at.isoformat() for name, at in dates.items() if at is not None},
     }
     task = Task(
-        id=row["id"],
-        account_id=row["account_id"],
-        effect=str(row["effect"]),
+        id=row.id,
+        account_id=row.account_id,
+        effect=str(row.effect),
         payload=payload,
-        attempt=row["attempts"] + 1,
-        idempotency_key=f"{row['account_id']}:{row['number']}:{row['effect']}",
+        attempt=row.attempts + 1,
+        idempotency_key=f"{row.account_id}:{row.number}:{row.effect}",
     )
-    return _Claimed(task, row["number"], row["effect"])
+    return Claimed(task, row.number, row.effect)

@@ -6,7 +6,7 @@ Every method that takes a connection works inside the caller's transaction; see
 
 import json
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -164,19 +164,25 @@ class Reads:
     def load_many(self, connection: Connection, ids: Sequence[str]) -> list[Snapshot]:
         """The accounts with these ids, unlocked; ids that do not exist are left out."""
         rows = connection.execute(
-            select(accounts).where(self.database.among(accounts.c.id)), {"ids": self.database.ids(list(ids))}
+            select(accounts).where(self.database.among(accounts.c.id)), {"ids": self.database.ids(ids)}
         )
         return self._snapshots(connection, rows.mappings().all())
 
+    def owners_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
+        """The owners' addresses of each of these accounts that has any, in their order."""
+        emails: dict[str, list[str]] = {}
+        query = (
+            select(owners.c.account_id, owners.c.email)
+            .where(self.database.among(owners.c.account_id))
+            .order_by(owners.c.account_id, owners.c.number)
+        )
+        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}):
+            emails.setdefault(account_id, []).append(email)
+        return emails
+
     def _snapshots(self, connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Snapshot]:
         ids = [row["id"] for row in rows]
-        emails: dict[str, list[str]] = {}
-        for account_id, email in connection.execute(
-            select(owners.c.account_id, owners.c.email)
-            .where(owners.c.account_id.in_(ids))
-            .order_by(owners.c.account_id, owners.c.number)
-        ):
-            emails.setdefault(account_id, []).append(email)
+        emails = self.owners_of(connection, ids)
         cases: dict[str, list[str | None]] = {}
         held = [row["id"] for row in rows if row["legal_holds"]]
         if held:
@@ -210,7 +216,7 @@ class Reads:
             select(history.c.account_id, history.c.request_id).where(
                 history.c.number == 1, self.database.among(history.c.account_id)
             ),
-            {"ids": self.database.ids(list(ids))},
+            {"ids": self.database.ids(ids)},
         )
         return {row.account_id: row.request_id for row in rows}
 
@@ -277,7 +283,7 @@ class Reads:
     def existing(self, connection: Connection, ids: Sequence[str]) -> list[str]:
         """Those of the ids that name an account, in the database's order."""
         query = select(accounts.c.id).where(self.database.among(accounts.c.id)).order_by(accounts.c.id)
-        return list(connection.scalars(query, {"ids": self.database.ids(list(ids))}))
+        return list(connection.scalars(query, {"ids": self.database.ids(ids)}))
 
     def acted_upon(self, connection: Connection, ids: Collection[str], request_id: str) -> bool:
         """Whether a request with this id has changed any of the accounts."""

@@ -13,7 +13,7 @@ from lifecycle.errors import DefinitionError
 from lifecycle.guards import Guard, Sources, facts_of
 from lifecycle.policy import Clause
 from lifecycle.states import Effect, Event, State, Step, account
-from lifecycle.terms import Term, earliest, latest, literal, missing, now, when
+from lifecycle.terms import Term, assume, earliest, latest, literal, missing, now, when
 
 #: A column of the account and what it becomes. Functions serve requests only; timers need terms.
 Assignment = tuple[str, Term | Callable[[Sources], Any]]
@@ -203,6 +203,14 @@ class Move:
         lead = timer_of(row).notice
         promise = () if lead is None else (("not_before", now + lead.lead),)
         return cls(row=row, step=Step.NOTICE, sets=promise)
+
+    @classmethod
+    def of_receipt(cls, row: Transition) -> "Move":
+        """The event of a confirmed timer, upon the receipt of what was requested."""
+        condition = literal(True)
+        for guard in row.guards:
+            condition = condition & assume(guard.term, {"receipt": "a receipt"})
+        return cls.of_row(row, condition)
 
     @classmethod
     def of_timer(cls, row: Transition) -> tuple["Move", ...]:

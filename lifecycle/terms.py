@@ -290,6 +290,15 @@ def simplify(term: Term, values: Policy) -> Term:
     return Term(term.op, *args)
 
 
+def assume(term: Term, facts: Mapping[str, Any]) -> Term:
+    """The same term for a request that brings these facts and no others, so that it can be compiled."""
+    if term.op == "literal":
+        return term
+    if term.op == "field":
+        return literal(facts.get(term.args[1])) if term.args[0] == "request" else term
+    return Term(term.op, *(assume(arg, facts) for arg in term.args))
+
+
 def compile_term(
     term: Term, columns: Mapping[str, Any], values: Policy, instant: "ColumnElement[datetime]"
 ) -> "ColumnElement[Any]":

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given, settings
 from sqlalchemy import delete, insert, select
 
-from lifecycle import Engine, ManualClock
+from lifecycle import Effect, Engine, ManualClock, Refused
+from lifecycle.actor import SYSTEM, Request
 from lifecycle.guards import normal
-from lifecycle.machine import tick
+from lifecycle.machine import decide, give_notice, tick
+from lifecycle.outcomes import CONFIRMS, REMINDS
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.store import PROMISES
-from lifecycle.tables import accounts, history, outbox, owners
+from lifecycle.tables import Status, accounts, history, outbox, owners
 from tests.conftest import SOAK
 from tests.strategies import NOW, POLICIES, populations
 
@@ -90,6 +92,55 @@ def test_a_sweep_does_to_every_account_what_tick_decides_for_it(url: str, policy
         assert read(engine, history, ENTRY) == entries
         assert read(engine, outbox, OWED) == owed
         assert report.finished and report.moved == len(entries)
+
+    compare()
+    engine.close()
+
+
+def carried_back_one_by_one(rows: list[Row], owed: list[Row], policy: Policy) -> tuple[dict[str, Row], set[Any]]:
+    """What the accounts and the history become when every one of the owed effects is delivered with a receipt."""
+    subjects, entries = {row["id"]: dict(row) for row in rows}, set()
+    for task in owed:
+        subject, effect = subjects[task["account_id"]], task["effect"]
+        try:
+            if effect in REMINDS and subject["reminder"] == task["number"]:
+                reminds = [row for row in REMINDS[effect] if subject["state"] in row.sources]
+                decision = give_notice(Snapshot(subject, (), ()), (reminds or REMINDS[effect])[0], NOW, policy)
+            elif effect in CONFIRMS:
+                asked = Request(SYSTEM, receipt="gone")
+                decision = decide(Snapshot(subject, (), ()), CONFIRMS[effect].event, asked, NOW, policy)
+            else:
+                continue
+        except Refused:
+            continue
+        subject |= decision.changes | ({"company": ""} if decision.scrubs else {})
+        entries.add(
+            (subject["id"], subject["version"], decision.event, decision.step, decision.source, decision.dest, NOW,
+             "system:timer", policy.version)
+        )  # fmt: skip
+    return subjects, entries
+
+
+def test_what_deliveries_mean_for_many_is_what_each_means_alone(url: str, policy: Policy) -> None:
+    engine = engine_on(url, policy)
+    engine.courier.handlers |= dict.fromkeys(Effect, lambda task: "gone")
+
+    @settings(max_examples=25 * SOAK)
+    @given(populations(policy))
+    def compare(rows: list[Row]) -> None:
+        fill(engine, rows)
+        engine.sweep()
+        with engine.database.read() as connection:
+            swept = [dict(row) for row in connection.execute(select(accounts)).mappings()]
+            before = read(engine, history, ENTRY)
+        engine.deliver()
+        with engine.database.read() as connection:
+            done = select(outbox).where(outbox.c.status == Status.DELIVERED).order_by(outbox.c.due_at, outbox.c.id)
+            delivered = [dict(row) for row in connection.execute(done).mappings()]
+            found = {row["id"]: dict(row) for row in connection.execute(select(accounts)).mappings()}
+        subjects, entries = carried_back_one_by_one(swept, delivered, policy)
+        assert found == subjects
+        assert read(engine, history, ENTRY) == before | entries
 
     compare()
     engine.close()

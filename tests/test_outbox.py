@@ -27,7 +27,7 @@ from lifecycle import (
 )
 from lifecycle.handlers.command import Command, CommandFailed
 from lifecycle.handlers.log import log
-from lifecycle.outbox import CONFIRMS, REMINDS
+from lifecycle.outcomes import CONFIRMS, REMINDS
 from lifecycle.states import DESTRUCTIVE
 from lifecycle.tables import Status, outbox
 from tests.conftest import START
@@ -230,14 +230,14 @@ def test_an_outcome_that_cannot_be_written_does_not_lose_the_others(
     for number in range(3):
         engine.open_account(f"a{number}", company="Acme", owners=[ANN], plan="free")
         engine.fire(f"a{number}", "cancel", actor=Actor.owner(ANN))
-    write = engine.courier._write
+    write = engine.courier._outcomes.write
 
-    def poisoned(connection: Any, outcome: Any, *rest: Any) -> None:
-        if outcome.claimed.task.account_id == "a1":
+    def poisoned(connection: Any, outcomes: Any, *rest: Any) -> None:
+        write(connection, outcomes, *rest)
+        if any(outcome.claimed.task.account_id == "a1" for outcome in outcomes):
             raise InvalidInput("this one is poison")
-        write(connection, outcome, *rest)
 
-    monkeypatch.setattr(engine.courier, "_write", poisoned)
+    monkeypatch.setattr(engine.courier._outcomes, "write", poisoned)
     with pytest.raises(InvalidInput):
         engine.deliver()
     done = {row["account_id"] for row in rows(engine, Effect.STOP_BILLING) if row["status"] == Status.DELIVERED}
@@ -270,8 +270,8 @@ def test_an_order_to_billing_waits_for_the_one_before_it(engine: Engine, handler
     def comes_back_meanwhile(task: Task) -> None:
         engine.fire("acme", "reactivate", actor=Actor.owner(ANN))
         with engine.database.read() as connection:
-            claimable = connection.execute(engine.courier._claimable, {"now": engine.clock.now()}).mappings().all()
-        assert Effect.RESUME_BILLING not in [row["effect"] for row in claimable]
+            claimable = connection.execute(engine.courier._claimable, {"now": engine.clock.now(), "size": 9}).all()
+        assert Effect.RESUME_BILLING not in [row.effect for row in claimable]
 
     engine.courier.handlers[Effect.STOP_BILLING] = comes_back_meanwhile
     engine.deliver()

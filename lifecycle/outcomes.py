@@ -1,0 +1,189 @@
+"""What handlers answered, and what it means for the accounts: a notice counts from now, a receipt fires its event.
+
+Successes are written together, as a sweep writes its moves; what fails, and the rare account of which
+one batch carries back two things, is written one by one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, literal, select, update
+
+from lifecycle.actor import SYSTEM, Request
+from lifecycle.errors import Refused
+from lifecycle.machine import TIMERS, decide, give_notice
+from lifecycle.moves import Mover, Run
+from lifecycle.policy import Policy
+from lifecycle.reads import Snapshot
+from lifecycle.rows import Move, Transition, timer_of
+from lifecycle.states import Effect, State
+from lifecycle.store import Entry, Store
+from lifecycle.tables import Status, accounts, outbox
+from lifecycle.task import Task
+
+#: The row whose event a destructive effect's receipt fires.
+CONFIRMS: Mapping[Effect, Transition] = {
+    timer.confirmation.effect: row for row in TIMERS if (timer := timer_of(row)).confirmation
+}
+#: The rows whose timers an effect reminds of.
+REMINDS: Mapping[Effect, tuple[Transition, ...]] = {
+    effect: tuple(row for row in TIMERS if (notice := timer_of(row).notice) and notice.effect is effect)
+    for effect in Effect
+    if any((notice := timer_of(row).notice) and notice.effect is effect for row in TIMERS)
+}
+
+
+def _reminded(effect: Effect, state: State) -> Transition:
+    """The row whose timer a delivered reminder counts for, in an account that is in ``state`` by now."""
+    rows = REMINDS[effect]
+    return next((row for row in rows if state in row.sources), rows[0])
+
+
+#: What a delivery moves, by the state that the account is in.
+_CARRIED: Mapping[tuple[Effect, State], Move] = {
+    **{(effect, state): Move.of_notice(_reminded(effect, state)) for effect in REMINDS for state in State},
+    **{(effect, state): Move.of_receipt(row) for effect, row in CONFIRMS.items() for state in row.sources},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task in the hands of this worker; ``number`` is the history entry that owes it."""
+
+    task: Task
+    number: int
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it: a receipt or nothing, or else an error."""
+
+    claimed: Claimed
+    receipt: str | None = None
+    error: str | None = None
+
+
+class Outcomes:
+    """Writes outcomes to one store; ``after_failure`` gives what a failed attempt sets in its outbox row.
+
+    Accounts are locked before outbox rows, and in the order of their ids, as everybody does.
+    """
+
+    def __init__(self, store: Store, after_failure: Callable[[int, datetime], Mapping[str, Any]]) -> None:
+        self.store = store
+        self.database = store.database
+        self._after_failure = after_failure
+        self._mover: Mover | None = None
+        self._runs: dict[tuple[Effect, State], Run] = {}
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome], now: datetime, policy: Policy) -> None:
+        """Write them all, in the caller's transaction."""
+        successes = [outcome for outcome in outcomes if outcome.error is None]
+        if successes:
+            self._write_together(connection, successes, now, policy)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self._write_failure(connection, outcome, now, policy)
+
+    def _write_together(
+        self, connection: Connection, successes: Sequence[Outcome], now: datetime, policy: Policy
+    ) -> None:
+        wanted = sorted({outcome.claimed.task.account_id for outcome in successes})
+        locked = (
+            select(accounts.c.id, accounts.c.state, accounts.c.reminder)
+            .where(self.database.among(accounts.c.id))
+            .order_by(accounts.c.id)
+            .with_for_update()
+        )
+        found = {row.id: row for row in connection.execute(locked, {"ids": self.database.ids(wanted)})}
+        delivered = self._mark_delivered(connection, successes, now)
+        carrying = [
+            outcome
+            for outcome in successes
+            if outcome.claimed.task.id in delivered and _carries(outcome, found[outcome.claimed.task.account_id])
+        ]
+        per_account = Counter(outcome.claimed.task.account_id for outcome in carrying)
+        together: dict[tuple[Effect, State], list[str]] = {}
+        for outcome in carrying:
+            account_id = outcome.claimed.task.account_id
+            if per_account[account_id] == 1:
+                together.setdefault((outcome.claimed.effect, found[account_id].state), []).append(account_id)
+            else:
+                self.carry_back(connection, outcome, now, policy)
+        for meaning, ids in together.items():
+            self._run(meaning, policy)(connection, {"now": now, "ids": self.database.ids(ids)})
+
+    def _mark_delivered(self, connection: Connection, successes: Sequence[Outcome], now: datetime) -> frozenset[int]:
+        """Note the receipts; returns the tasks that were not delivered before.
+
+        A receipt counts whoever holds the claim by now: what was destroyed is destroyed.
+        """
+        receipts = {outcome.claimed.task.id: outcome.receipt for outcome in successes}
+        given = self.database.given(receipts, outbox.c.id.type, outbox.c.receipt.type)
+        return frozenset(
+            connection.scalars(
+                update(outbox)
+                .where(outbox.c.id == given.c.key, outbox.c.status != Status.DELIVERED)
+                .values(
+                    status=Status.DELIVERED,
+                    receipt=given.c.value,
+                    finished_at=now,
+                    last_error=None,
+                    claimed_until=None,
+                )
+                .returning(outbox.c.id)
+            )
+        )
+
+    def _run(self, meaning: tuple[Effect, State], policy: Policy) -> Run:
+        if self._mover is None or self._mover.policy != policy:
+            self._mover, self._runs = Mover(self.database, policy), {}
+        if meaning not in self._runs:
+            move, state = _CARRIED[meaning], meaning[1]
+            pick = (
+                select(self._mover.key, literal(0).label("move"))
+                .where(self.database.among(accounts.c.id), accounts.c.state == state, self._mover.sql(move.condition))
+                .with_for_update()
+            )
+            self._runs[meaning] = self._mover.run(state, [move], pick)
+        return self._runs[meaning]
+
+    def _write_failure(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
+        """Note the error, unless the claim was lost; a reminder that is given up starts to count all the same."""
+        task = outcome.claimed.task
+        snapshot = self.store.load(connection, task.account_id, lock=True)
+        values = {"last_error": outcome.error, "claimed_until": None, **self._after_failure(task.attempt, now)}
+        noted = connection.execute(
+            update(outbox)
+            .where(outbox.c.id == task.id, outbox.c.status == Status.PENDING, outbox.c.attempts == task.attempt)
+            .values(values)
+        )
+        if noted.rowcount == 1 and "status" in values and _carries(outcome, snapshot):
+            self.carry_back(connection, outcome, now, policy)
+
+    def carry_back(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
+        """What one delivery means for its account: the same as for many, decided as a request is."""
+        snapshot = self.store.load(connection, outcome.claimed.task.account_id, lock=True)
+        effect = outcome.claimed.effect
+        if effect in REMINDS:
+            decision = give_notice(snapshot, _reminded(effect, snapshot.state), now, policy)
+        else:
+            try:
+                decision = decide(
+                    snapshot, CONFIRMS[effect].event, Request(SYSTEM, receipt=outcome.receipt), now, policy
+                )
+            except Refused:
+                return  # the receipt is kept; the account has gone where it no longer matters
+        self.store.write(connection, snapshot, decision, Entry(now, policy.version))
+
+
+def _carries(outcome: Outcome, account: Snapshot | Any) -> bool:
+    """Whether the outcome means something for the account: the reminder is its present one, or a receipt is due."""
+    claimed = outcome.claimed
+    if claimed.effect in REMINDS:
+        return bool(account.reminder == claimed.number)
+    return outcome.error is None and (claimed.effect, account.state) in _CARRIED
