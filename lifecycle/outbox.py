@@ -84,7 +84,7 @@ def _superseded() -> Any:
     later = outbox.alias("later")
     reversed_since = exists().where(
         later.c.account_id == outbox.c.account_id,
-        later.c.id > outbox.c.id,
+        later.c.number > outbox.c.number,
         later.c.effect.in_(OPPOSITES),
         later.c.effect != outbox.c.effect,
     )
@@ -209,8 +209,8 @@ class Courier:
         earlier = outbox.alias("earlier")
         waits_for = exists().where(
             earlier.c.account_id == outbox.c.account_id,
-            earlier.c.id < outbox.c.id,
-            earlier.c.status == Status.PENDING,
+            earlier.c.number < outbox.c.number,
+            earlier.c.finished_at.is_(None),  # pending; but said so, a planner would search all that is pending
             earlier.c.effect.in_(OPPOSITES),
         )
         superseded = _superseded()

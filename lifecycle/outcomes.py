@@ -122,22 +122,24 @@ class Outcomes:
 
         A receipt counts whoever holds the claim by now: what was destroyed is destroyed.
         """
-        receipts = {outcome.claimed.task.id: outcome.receipt for outcome in successes}
+        tasks = self.database.ids([outcome.claimed.task.id for outcome in successes])
+        missing = (
+            select(outbox.c.id)
+            .where(self.database.among(outbox.c.id), outbox.c.status != Status.DELIVERED)
+            .with_for_update()
+        )
+        counted = frozenset(connection.scalars(missing, {"ids": tasks}))
+        receipts = {o.claimed.task.id: o.receipt for o in successes if o.claimed.task.id in counted}
         given = self.database.given(receipts, outbox.c.id.type, outbox.c.receipt.type)
-        return frozenset(
-            connection.scalars(
-                update(outbox)
-                .where(outbox.c.id == given.c.key, outbox.c.status != Status.DELIVERED)
-                .values(
-                    status=Status.DELIVERED,
-                    receipt=given.c.value,
-                    finished_at=now,
-                    last_error=None,
-                    claimed_until=None,
-                )
-                .returning(outbox.c.id)
+        connection.execute(
+            # By the key alone: the planner knows how many there are, but not that all of them are still open.
+            update(outbox)
+            .where(outbox.c.id == given.c.key)
+            .values(
+                status=Status.DELIVERED, receipt=given.c.value, finished_at=now, last_error=None, claimed_until=None
             )
         )
+        return counted
 
     def _run(self, meaning: tuple[Effect, State], policy: Policy) -> Run:
         if self._mover is None or self._mover.policy != policy:
