@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into .venv"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq -e '.[dev]'
+	@$(BIN)/python -m compileall -q lifecycle   # also where nothing may be written at the first start
 	@touch $@
 
 check: install ## Format, lint, types, import rules, docs

@@ -46,10 +46,9 @@ if TYPE_CHECKING:
         SchemaOutdated,
     )
     from lifecycle.filters import Filter
-    from lifecycle.outbox import DeliverySettings
     from lifecycle.policy import Clause, Policy
     from lifecycle.states import Effect, Event, Plan, State
-    from lifecycle.task import Handler, Task
+    from lifecycle.task import DeliverySettings, Handler, Task
 
 _ERRORS = (
     "AccountExists",
@@ -75,7 +74,7 @@ _HOMES = {
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
     **dict.fromkeys(("Handler", "Task"), "task"),
     "BulkPlan": "bulk",
-    "DeliverySettings": "outbox",
+    "DeliverySettings": "task",
     "Engine": "engine",
     "Filter": "filters",
 }

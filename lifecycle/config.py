@@ -25,11 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.errors import InvalidInput
-from lifecycle.handlers.command import Command
-from lifecycle.outbox import DeliverySettings
 from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words, parse_duration
 from lifecycle.states import Effect
-from lifecycle.task import Handler
+from lifecycle.task import DeliverySettings, Handler
 
 _TABLES = ("policy", "handlers", "delivery")
 _HANDLER_KEYS = ("command", "timeout")
@@ -105,6 +103,8 @@ def _handler(table: Mapping[str, Any], effect: str, folder: Path, delivery: Deli
             f"{where}.timeout ({duration_words(timeout)}) must be at most half of delivery.lease "
             f"({duration_words(delivery.lease)}); lengthen the lease."
         )
+    from lifecycle.handlers.command import Command
+
     return Command([program, *arguments], timeout)
 
 

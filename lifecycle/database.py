@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import (
@@ -27,10 +28,18 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.pool import StaticPool
 
 from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, SchemaOutdated
+from lifecycle.statements import to_driver
 
 #: How long a writer waits for another before it gives up.
 LOCK_TIMEOUT_SECONDS = 30
@@ -45,6 +54,11 @@ PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA secure_delete=ON",
 )
+#: Each in one journey to the server.
+_BEGIN_WRITING = f"BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+#: How long a connection may lie idle before it is tried out.
+_TRUSTED_SECONDS = 1.0
 #: SQLSTATEs that mean: somebody else was faster, the same request may succeed now.
 _RETRYABLE = {"40001", "40P01", "55P03"}
 
@@ -69,10 +83,12 @@ class Database:
             engine = create_engine(
                 self.url,
                 hide_parameters=True,
-                pool_pre_ping=True,
                 connect_args={"connect_timeout": 10, "application_name": "lifecycle"},
             )
             event.listen(engine, "connect", _prepare_postgresql)
+            event.listen(engine, "checkin", _note_idle)
+            event.listen(engine, "checkout", _ping_idle)
+            event.listen(engine, "begin", _begin_postgresql)
             return engine
         if self.url.database in (None, "", ":memory:"):
             # One connection, so that every part of one process sees the same memory.
@@ -199,14 +215,31 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     reads = connection.get_execution_options().get("lifecycle_reads", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    to_driver(connection, "BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    autocommit, connection.autocommit = connection.autocommit, True
-    connection.execute("SET TIME ZONE 'UTC'")
-    connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-    connection.autocommit = autocommit
+    """Leave nothing in the session: between two transactions a pooling proxy may put another in its place."""
+    connection.autocommit = True  # the driver's own BEGIN would take a journey of its own; ours brings more along
+    connection.prepare_threshold = None
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("lifecycle_reads", False)
+    to_driver(connection, _BEGIN_READING if reads else _BEGIN_WRITING)
+
+
+def _note_idle(_connection: Any, record: Any) -> None:
+    record.info["idle_since"] = monotonic()
+
+
+def _ping_idle(connection: Any, record: Any, _proxy: Any) -> None:
+    """A connection that lay idle may be dead: the pool then makes a new one."""
+    if monotonic() - record.info.get("idle_since", monotonic()) > _TRUSTED_SECONDS:
+        try:
+            connection.execute("SELECT 1")
+        except Exception as error:
+            raise DisconnectionError(str(error)) from error
 
 
 @contextmanager

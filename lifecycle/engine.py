@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
-
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle import inputs
-from lifecycle.activity import ActivityReport, record
 from lifecycle.actor import Actor, Request, Role
-from lifecycle.bulk import Bulk, BulkPlan, selected
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
 from lifecycle.errors import Conflict, InvalidInput, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.machine import decide, due, event_named
-from lifecycle.outbox import Courier, DeliveryReport, DeliverySettings
 from lifecycle.policy import Policy
 from lifecycle.questions import Questions, request_of
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
 from lifecycle.store import Entry, Store
-from lifecycle.sweep import BATCH, Sweeper, SweepReport
-from lifecycle.task import Handler
+from lifecycle.task import DeliverySettings, Handler
+
+if TYPE_CHECKING:  # what only some callers use is imported when it is used: `lifecycle show` shall answer at once
+    from lifecycle.activity import ActivityReport
+    from lifecycle.bulk import BulkPlan
+    from lifecycle.outbox import Courier, DeliveryReport
+    from lifecycle.sweep import Sweeper, SweepReport
 
 T = TypeVar("T")
 #: The state and the clock with which an account of each plan begins.
@@ -38,12 +38,6 @@ _BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
     Plan.FREE: (State.ACTIVE, "free_since"),
     Plan.PAID: (State.ACTIVE, "period_began_at"),
 }
-_RETRIES = Retrying(
-    retry=retry_if_exception_type(Conflict),
-    stop=stop_after_attempt(5),
-    wait=wait_random_exponential(multiplier=0.02, max=0.5),
-    reraise=True,
-)
 
 
 class Engine(Questions):
@@ -66,7 +60,7 @@ class Engine(Questions):
         clock: Clock | None = None,
         handlers: Mapping[Effect, Handler] | None = None,
         delivery: DeliverySettings | None = None,
-        batch: int = BATCH,
+        batch: int | None = None,
     ) -> None:
         self.database = Database(url)
         self.store = Store(self.database)
@@ -94,6 +88,8 @@ class Engine(Questions):
             kept = self.store.policy_in_force(connection)
             wanted = self._given_policy or kept or Policy()
             if kept != wanted:
+                from lifecycle.sweep import Sweeper
+
                 Sweeper(self.store, wanted).adopt(connection, kept, self.clock.now())
         self._policy = wanted
 
@@ -111,16 +107,20 @@ class Engine(Questions):
             return self.store.policy_in_force(connection) or Policy()
 
     @property
-    def sweeper(self) -> Sweeper:
+    def sweeper(self) -> "Sweeper":
         """Sweeps this engine's database."""
         if self._sweeper is None:
-            self._sweeper = Sweeper(self.store, self.policy, self._batch)
+            from lifecycle.sweep import BATCH, Sweeper
+
+            self._sweeper = Sweeper(self.store, self.policy, self._batch or BATCH)
         return self._sweeper
 
     @property
-    def courier(self) -> Courier:
+    def courier(self) -> "Courier":
         """Delivers this engine's outbox."""
         if self._courier is None:
+            from lifecycle.outbox import Courier
+
             self._courier = Courier(self.store, self.policy, self.handlers, self._delivery)
         return self._courier
 
@@ -217,8 +217,7 @@ class Engine(Questions):
 
     def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
         with self.database.write() as connection:
-            self.store.require_policy(connection, self.policy)
-            snapshot = self.store.load(connection, account_id, lock=True)
+            snapshot = self.store.load_to_change(connection, account_id, self.policy)
             now = self.clock.now()
             if request_id is not None:
                 earlier = self.store.replayed(connection, account_id, request_id)
@@ -248,7 +247,7 @@ class Engine(Questions):
         request_id: str | None = None,
         on_page: Callable[[int], None] = lambda looked_at: None,
         **facts: Any,
-    ) -> BulkPlan:
+    ) -> "BulkPlan":
         """Fire an event on many accounts: show the plan first, then apply exactly it by its ``digest``.
 
         ``accounts`` are ids, or a :class:`Filter`. The dry run changes nothing; each account is decided
@@ -266,13 +265,26 @@ class Engine(Questions):
                 "A dry run takes no digest, and applying needs one: show the plan with dry_run=True, look at it, then "
                 "give dry_run=False and the plan's digest."
             )
+        from lifecycle.bulk import Bulk, selected  # a command that fires nothing need not wait for it
+
         bulk = Bulk(self.store, self.policy, name, asked, selected(accounts), wanted, on_page)
         if digest is None:
             return bulk.plan(self.clock.now)
         return self._retrying(partial(bulk.apply, digest.strip().lower(), self.clock.now))
 
     def _retrying(self, attempt: Callable[[], T]) -> T:
-        return _RETRIES.copy()(attempt)
+        try:
+            return attempt()
+        except Conflict:
+            from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+            again = Retrying(
+                retry=retry_if_exception_type(Conflict),
+                stop=stop_after_attempt(4),
+                wait=wait_random_exponential(multiplier=0.02, max=0.5),
+                reraise=True,
+            )
+            return again(attempt)
 
     def place_hold(
         self,
@@ -321,22 +333,24 @@ class Engine(Questions):
 
     def record_activities(
         self, pairs: Iterable[tuple[str, datetime]], on_progress: Callable[[int], None] = lambda pairs: None
-    ) -> ActivityReport:
+    ) -> "ActivityReport":
         """Note the activity of many accounts, as :meth:`record_activity` does, from any number of (id, instant).
 
         They are read as a stream and written in batches; of one account's in a batch the latest counts.
         Unknown ids are reported. An instant in the future raises :class:`InvalidInput`; nothing of its
         batch is written, all before it is.
         """
+        from lifecycle.activity import record
+
         return record(self.store, self.policy, pairs, self.clock.now, on_progress)
 
     # --- Time --------------------------------------------------------------------------------
 
-    def sweep(self, **options: Any) -> SweepReport:
+    def sweep(self, **options: Any) -> "SweepReport":
         """Fire all that is due now; ``options`` as :meth:`lifecycle.sweep.Sweeper.sweep` takes them."""
         return self.sweeper.sweep(self.clock.now(), **options)
 
-    def deliver(self, stop: Callable[[], bool] = lambda: False) -> DeliveryReport:
+    def deliver(self, stop: Callable[[], bool] = lambda: False) -> "DeliveryReport":
         """Hand all due effects to their handlers, and carry their answers back."""
         return self.courier.deliver(self.clock.now, stop)
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, or_, select, update
-from tenacity import RetryCallState, wait_exponential_jitter
 
 from lifecycle.errors import InvalidInput, LifecycleError
 from lifecycle.instants import Instant
@@ -23,7 +22,7 @@ from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.store import PROMISES, Store
 from lifecycle.tables import COLUMNS, Status, accounts, outbox
-from lifecycle.task import Handler, Task
+from lifecycle.task import SMALLEST, DeliverySettings, Handler, Task
 from lifecycle.terms import compile_term
 from lifecycle.terms import now as now_term
 
@@ -31,24 +30,7 @@ from lifecycle.terms import now as now_term
 OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
 
 
-#: Tasks of a worker's first claim: what a crash has others repeat is never more than about a second's work.
-SMALLEST = 100
 _SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True)
-class DeliverySettings:
-    """How hard the outbox tries."""
-
-    #: The most tasks per claim. A claim grows from :data:`SMALLEST` on to about what a second's work is.
-    batch: int = 5000
-    #: How long a claim holds. A handler must be done well before.
-    lease: timedelta = timedelta(minutes=10)
-    #: Attempts before a task is parked for a person to look at.
-    attempts: int = 8
-    #: Wait after the first failure; it doubles with every further one, with jitter.
-    first_wait: timedelta = timedelta(seconds=30)
-    longest_wait: timedelta = timedelta(hours=6)
 
 
 @dataclass
@@ -113,11 +95,6 @@ class Courier:
         self.settings = settings
         self._size = min(SMALLEST, settings.batch)
         self._outcomes = Outcomes(store, self._after_failure)
-        self._wait = wait_exponential_jitter(
-            multiplier=settings.first_wait.total_seconds(),
-            max=settings.longest_wait.total_seconds(),
-            jitter=settings.first_wait.total_seconds(),
-        )
 
     def deliver(self, clock: Callable[[], datetime], stop: Callable[[], bool] = lambda: False) -> DeliveryReport:
         """Deliver all that is due, until nothing is left or ``stop`` says so (read between tasks)."""
@@ -304,9 +281,13 @@ class Courier:
 
     def backoff(self, attempt: int) -> timedelta:
         """How long to wait after the ``attempt``-th failure (from 1): exponential, with jitter."""
+        from tenacity import RetryCallState, wait_exponential_jitter
+
+        first = self.settings.first_wait.total_seconds()
+        wait = wait_exponential_jitter(multiplier=first, max=self.settings.longest_wait.total_seconds(), jitter=first)
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = attempt
-        return timedelta(seconds=self._wait(state))
+        return timedelta(seconds=wait(state))
 
     # --- For people --------------------------------------------------------------------------
 

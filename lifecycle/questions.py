@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle import inputs
 from lifecycle.actor import Actor, Request, Role
@@ -13,12 +13,14 @@ from lifecycle.clock import Clock, in_utc
 from lifecycle.database import Database
 from lifecycle.errors import InvalidInput, NotAuthorised, Refused
 from lifecycle.machine import AWAITING_APPROVAL, FACTS, TIMERS, decide, event_named
-from lifecycle.outbox import Courier
 from lifecycle.policy import Policy
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.risks import RISKS, Risk
 from lifecycle.states import Entitlements, Event, State, entitlements
 from lifecycle.store import Store
+
+if TYPE_CHECKING:
+    from lifecycle.outbox import Courier
 
 
 class Questions:
@@ -34,7 +36,7 @@ class Questions:
         raise NotImplementedError
 
     @property
-    def courier(self) -> Courier:
+    def courier(self) -> "Courier":
         """Delivers this engine's outbox."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select, text, union_all
+from sqlalchemy import Connection, bindparam, func, literal, select, text, union_all
 
 from lifecycle.database import Database
 from lifecycle.errors import AccountNotFound, PolicyError, SchemaOutdated
@@ -19,6 +19,7 @@ from lifecycle.guards import normal
 from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
 from lifecycle.policy import Policy
+from lifecycle.statements import Statement
 from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State
 from lifecycle.tables import (
     COLUMNS,
@@ -58,6 +59,18 @@ def _next_due() -> Any:
 
 _NEXT_DUE = _next_due()
 _POLICY_VERSION = select(adopted_policies.c.version).order_by(adopted_policies.c.number.desc()).limit(1)
+_ACCOUNT = select(accounts).where(accounts.c.id == bindparam("wanted"))
+_KEPT = _POLICY_VERSION.scalar_subquery().label("kept")
+_ONE, _ONE_LOCKED = Statement(_ACCOUNT), Statement(_ACCOUNT.with_for_update())
+_ONE_TO_CHANGE = Statement(_ACCOUNT.add_columns(_KEPT).with_for_update(of=accounts))
+_OWNERS_OF_ONE = Statement(
+    select(owners.c.email).where(owners.c.account_id == bindparam("wanted")).order_by(owners.c.number)
+)
+_CASES = (
+    select(legal_holds.c.account_id, legal_holds.c.case)
+    .where(legal_holds.c.released_at.is_(None))
+    .order_by(legal_holds.c.number)
+)
 
 
 class Snapshot:
@@ -144,22 +157,34 @@ class Reads:
     def require_policy(self, connection: Connection, policy: Policy) -> None:
         """Raise :class:`PolicyError` unless ``policy`` is in force, and stays so until the transaction ends."""
         self.hold_policy(connection)
-        found = connection.scalar(_POLICY_VERSION)
-        if found is None:
-            raise SchemaOutdated("The database keeps no policy yet; run `lifecycle init`.")
-        if found != policy.version:
-            raise PolicyError(
-                f"This database keeps policy {found}, this process was started with {policy.version}; "
-                "start it with the policy in force, or adopt the new one with `lifecycle init --config FILE`."
-            )
+        _check_policy(connection.scalar(_POLICY_VERSION), policy)
 
     def load(self, connection: Connection, account_id: str, *, lock: bool = False) -> Snapshot:
         """The account, locked for the transaction if ``lock``; raises :class:`AccountNotFound`."""
-        query = select(accounts).where(accounts.c.id == account_id)
-        row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-        if row is None:
-            raise AccountNotFound(f"There is no account {account_id!r}; look it up with `lifecycle accounts`.")
-        return self._snapshots(connection, [row])[0]
+        rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"wanted": account_id})
+        if not rows:
+            raise _not_found(account_id)
+        return self._snapshot(connection, rows[0])
+
+    def load_to_change(self, connection: Connection, account_id: str, policy: Policy) -> Snapshot:
+        """The account, locked, under :meth:`require_policy`, in one statement.
+
+        To lock a row takes the lock on the table that keeps adoptions out, before anything is read.
+        """
+        rows = _ONE_TO_CHANGE.rows(connection, {"wanted": account_id})
+        if not rows:
+            self.require_policy(connection, policy)
+            raise _not_found(account_id)
+        _check_policy(rows[0].pop("kept"), policy)
+        return self._snapshot(connection, rows[0])
+
+    def _snapshot(self, connection: Connection, columns: dict[str, Any]) -> Snapshot:
+        emails = tuple(row["email"] for row in _OWNERS_OF_ONE.rows(connection, {"wanted": columns["id"]}))
+        cases: tuple[str | None, ...] = ()
+        if columns["legal_holds"]:
+            held = _CASES.where(legal_holds.c.account_id == columns["id"])
+            cases = tuple(row.case for row in connection.execute(held))
+        return Snapshot(columns, emails, cases)
 
     def load_many(self, connection: Connection, ids: Sequence[str]) -> list[Snapshot]:
         """The accounts with these ids, unlocked; ids that do not exist are left out."""
@@ -186,11 +211,7 @@ class Reads:
         cases: dict[str, list[str | None]] = {}
         held = [row["id"] for row in rows if row["legal_holds"]]
         if held:
-            for account_id, case in connection.execute(
-                select(legal_holds.c.account_id, legal_holds.c.case)
-                .where(legal_holds.c.account_id.in_(held), legal_holds.c.released_at.is_(None))
-                .order_by(legal_holds.c.number)
-            ):
+            for account_id, case in connection.execute(_CASES.where(legal_holds.c.account_id.in_(held))):
                 cases.setdefault(account_id, []).append(case)
         return [Snapshot(dict(row), tuple(emails.get(row["id"], ())), tuple(cases.get(row["id"], ()))) for row in rows]
 
@@ -368,3 +389,17 @@ def _after(order: Sequence[Any], last: Mapping[str, Any]) -> Any:
         return order[0] > last[order[0].name]
     first, rest = order[0], order[1:]
     return (first > last[first.name]) | ((first == last[first.name]) & _after(rest, last))
+
+
+def _check_policy(found: str | None, policy: Policy) -> None:
+    if found is None:
+        raise SchemaOutdated("The database keeps no policy yet; run `lifecycle init`.")
+    if found != policy.version:
+        raise PolicyError(
+            f"This database keeps policy {found}, this process was started with {policy.version}; "
+            "start it with the policy in force, or adopt the new one with `lifecycle init --config FILE`."
+        )
+
+
+def _not_found(account_id: str) -> AccountNotFound:
+    return AccountNotFound(f"There is no account {account_id!r}; look it up with `lifecycle accounts`.")

@@ -6,6 +6,7 @@ deadline and its notice; the decision on one account and the sweep over a millio
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lifecycle.actor import Role
@@ -49,7 +50,7 @@ class Notice:
     lead: Term
     binding: bool = True
 
-    @property
+    @cached_property
     def given(self) -> Term:
         """Whether a reminder was requested that counts for the present deadline."""
         return ~missing(account.reminded_at) & (account.reminded_at >= self.opens)
@@ -79,36 +80,36 @@ class Timer:
     blocked: Term = literal(False)
     automatic: Term = literal(True)
 
-    @property
+    @cached_property
     def approvable(self) -> bool:
         """Whether the policy may have the event wait for an admin."""
         return self.automatic.op != "literal"
 
-    @property
+    @cached_property
     def resting(self) -> Term:
         """Nothing to do for now: blocked, or requested and not yet confirmed."""
         if self.confirmation is None:
             return self.blocked
         return self.blocked | ~missing(Term("field", "account", self.confirmation.mark))
 
-    @property
+    @cached_property
     def fires_at(self) -> Term:
         """The instant from which the timer may fire; NULL while a binding notice is under way."""
         if self.notice is None or not self.notice.binding:
             return self.deadline
         return when(self.notice.given, latest(self.deadline, account.not_before), None)
 
-    @property
+    @cached_property
     def reached(self) -> Term:
         """Whether the event's time has come, whoever fires it."""
         return ~self.blocked & (self.fires_at <= now)
 
-    @property
+    @cached_property
     def ready(self) -> Term:
         """Whether a sweep fires the event now (or requests it, for a confirmed timer)."""
         return self.automatic & ~self.resting & (self.fires_at <= now)
 
-    @property
+    @cached_property
     def reminds(self) -> Term:
         """Whether a sweep requests the reminder now."""
         if self.notice is None:
@@ -116,14 +117,14 @@ class Timer:
         due = ~self.resting & ~self.notice.given & (self.notice.opens <= now)
         return due if self.notice.binding else due & (now < self.deadline)
 
-    @property
+    @cached_property
     def promised(self) -> Term:
         """The earliest instant of the event that a reminder requested now can name."""
         if self.notice is None or not self.notice.binding:
             return self.deadline
         return latest(self.deadline, now + self.notice.lead)
 
-    @property
+    @cached_property
     def next(self) -> Term:
         """What ``due_at`` must be: the next instant at which a sweep has something to do, or NULL."""
         fires = when(self.automatic, self.fires_at, None)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -25,7 +26,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.database import CHANNEL
@@ -34,6 +35,7 @@ from lifecycle.guards import normal
 from lifecycle.machine import Decision, due
 from lifecycle.policy import Policy
 from lifecycle.reads import UNCLAIMED, HistoryEntry, Reads, Snapshot
+from lifecycle.statements import Statement, driver_cursor
 from lifecycle.states import Event, Step
 from lifecycle.tables import (
     SCHEMA_VERSION,
@@ -43,11 +45,11 @@ from lifecycle.tables import (
     heartbeats,
     history,
     legal_holds,
-    metadata,
     outbox,
     owners,
     readable_view,
     refused_attempts,
+    schema,
     schema_info,
 )
 
@@ -55,6 +57,16 @@ from lifecycle.tables import (
 PROMISES = ("access_ends_at", "delete_content_at", "purge_backups_by")
 #: What stands where personal data was scrubbed.
 SCRUBBED = ""
+_ANNOUNCE = func.pg_notify(CHANNEL, "")
+
+
+def _adding_to(table: Table) -> Any:
+    """Adds a row of which every column is given but a number that the database draws."""
+    return insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "id"}).inline()
+
+
+_APPEND, _OWE = Statement(_adding_to(history)), Statement(_adding_to(outbox))
+_APPEND_AND_ANNOUNCE = Statement(_adding_to(history).returning(_ANNOUNCE))  # one journey to the server, not two
 #: Any number, the same for every process: serialises schema changes on PostgreSQL.
 _MIGRATION_LOCK = 7_230_451
 
@@ -90,7 +102,7 @@ class Store(Reads):
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            metadata.create_all(connection)
+            schema().create_all(connection)
             if connection.scalar(select(schema_info.c.version)) is None:
                 connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
             if not self.database.is_postgresql:
@@ -166,42 +178,17 @@ class Store(Reads):
 
         Raises :class:`Conflict` when the account changed since it was read.
         """
-        swapped = connection.execute(
-            update(accounts)
-            .where(
-                accounts.c.id == snapshot.id,
-                accounts.c.version == snapshot.version,
-                accounts.c.state == snapshot.state,
-            )
-            .values(**decision.changes, **({"company": SCRUBBED} if decision.scrubs else {}))
-        )
-        if swapped.rowcount != 1:
+        seen = {"seen_id": snapshot.id, "seen_version": snapshot.version, "seen_state": snapshot.state}
+        values = _account_values(decision)
+        if _swap(frozenset(values)).run(connection, {**values, **seen}) != 1:
             raise Conflict(f"Account {snapshot.id} was changed by another process; try again.")
-        number = decision.changes["version"]
-        row = {
-            "account_id": snapshot.id,
-            "number": number,
-            "event": decision.event,
-            "step": decision.step,
-            "source": decision.source,
-            "dest": decision.dest,
-            **_entry(entry),
-        }
-        connection.execute(insert(history), row)
+        row = _history_row(snapshot, decision, entry)
+        (_APPEND_AND_ANNOUNCE if self.database.is_postgresql else _APPEND).run(connection, row)
         if decision.owes:
-            dates = {name: decision.changes.get(name, getattr(snapshot, name)) for name in PROMISES}
-            connection.execute(
-                insert(outbox),
-                [
-                    {"account_id": snapshot.id, "number": number, "effect": effect, "created_at": entry.at,
-                     "due_at": entry.at, "promised": decision.promised, **dates}
-                    for effect in decision.owes
-                ],
-            )  # fmt: skip
+            _OWE.run_many(connection, _outbox_rows(snapshot, decision, entry))
         if decision.scrubs:
             for erasure in scrubbing(lambda column: column == snapshot.id):
                 connection.execute(erasure)
-        self.announce(connection)
         return HistoryEntry(**{**row, "event": str(decision.event), "step": str(decision.step)})
 
     def write_many(self, connection: Connection, changes: Sequence[tuple[Snapshot, Decision, Entry]]) -> None:
@@ -209,7 +196,8 @@ class Store(Reads):
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for snapshot, decision, _ in changes:
             seen = {"id": snapshot.id, "seen_version": snapshot.version, "seen_state": snapshot.state}
-            alike.setdefault(tuple(decision.changes), []).append({**decision.changes, **seen})
+            values = _account_values(decision)
+            alike.setdefault(tuple(values), []).append({**values, **seen})
         for rows in alike.values():
             if self._swap(connection, rows) != len(rows):
                 raise Conflict("One of the accounts was changed by another process; try again.")
@@ -259,7 +247,7 @@ class Store(Reads):
     def announce(self, connection: Connection) -> None:
         """Wake the daemons that listen, at commit; the others see the change at their next look."""
         if self.database.is_postgresql:
-            connection.execute(select(func.pg_notify(CHANNEL, "")))
+            connection.execute(select(_ANNOUNCE))
 
     def record_refusal(
         self, at: datetime, account_id: str, event: str, actor: Actor, reasons: Iterable[str], version: str
@@ -354,6 +342,25 @@ def _entry(entry: Entry) -> dict[str, Any]:
     return {field.name: getattr(entry, field.name) for field in fields(entry)}
 
 
+@cache
+def _swap(columns: frozenset[str]) -> Statement:
+    """Sets these columns of an account, where it is as it was seen."""
+    return Statement(
+        update(accounts)
+        .where(
+            accounts.c.id == bindparam("seen_id"),
+            accounts.c.version == bindparam("seen_version"),
+            accounts.c.state == bindparam("seen_state"),
+        )
+        .values({name: bindparam(name) for name in sorted(columns)})
+    )
+
+
+def _account_values(decision: Decision) -> dict[str, Any]:
+    """What one change sets."""
+    return {**decision.changes, **({"company": SCRUBBED} if decision.scrubs else {})}
+
+
 def _history_row(snapshot: Snapshot, decision: Decision, entry: Entry) -> dict[str, Any]:
     """The history entry of one change."""
     return {
@@ -398,13 +405,7 @@ def _bound(column: Column[Any], values: Sequence[Any], dialect: Dialect) -> Iter
 
 
 def _copy(connection: Connection, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-    """PostgreSQL's COPY, of which SQLAlchemy knows nothing: what the driver raises leaves as if it did."""
-    dialect = connection.dialect
-    raised = dialect.loaded_dbapi.Error
-    cursor: Any = connection.connection.cursor()
-    try:
-        with cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except raised as error:
-        raise DBAPIError.instance(statement, None, error, raised, hide_parameters=True, dialect=dialect) from error
+    """PostgreSQL's COPY, of which SQLAlchemy knows nothing."""
+    with driver_cursor(connection, statement) as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)

@@ -8,6 +8,7 @@ table models are never validated: input goes through the engine or the importer 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -67,6 +68,8 @@ class Base(SQLModel):
     """The common root: one MetaData, apart from the application's own."""
 
     metadata = metadata
+    # What would validate rows is never used, and takes longer to make than all the tables.
+    model_config = {"defer_build": True}
 
 
 def _text(**kw: Any) -> Any:
@@ -259,11 +262,17 @@ adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaIn
 COLUMNS: Mapping[str, Any] = dict(accounts.c)
 
 
-def _derive_constraints() -> None:
-    """Add to the schema what the definition says of it."""
-    unknown = set(account_scope) - set(COLUMNS)
-    if unknown:
-        raise DefinitionError(f"The definition names columns that the account table lacks: {sorted(unknown)}.")
+_UNKNOWN = set(account_scope) - set(COLUMNS)
+if _UNKNOWN:
+    raise DefinitionError(f"The definition names columns that the account table lacks: {sorted(_UNKNOWN)}.")
+
+
+@cache
+def schema() -> MetaData:
+    """The whole schema, with the constraints and indexes that the definition asks for.
+
+    They are derived on demand: whoever only reads and writes rows need not wait for that.
+    """
     for invariant in INVARIANTS:
         condition = compile_term(invariant.test, COLUMNS, Policy(), sql_literal(None))
         accounts.append_constraint(CheckConstraint(condition, name=invariant.name))
@@ -289,9 +298,7 @@ def _derive_constraints() -> None:
         postgresql_where=asked,
         sqlite_where=asked,
     )
-
-
-_derive_constraints()
+    return metadata
 
 
 def readable_view(model: Table) -> str:

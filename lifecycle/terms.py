@@ -35,11 +35,19 @@ class Term:
     :class:`DefinitionError`, since they would silently drop a part of the expression.
     """
 
-    __slots__ = ("args", "op")
+    __slots__ = ("_evaluator", "args", "op")
 
     def __init__(self, op: str, *args: Any) -> None:
         self.op = op
         self.args = args
+        self._evaluator: Callable[[Mapping[str, Any]], Any] | None = None
+
+    @property
+    def evaluator(self) -> Callable[[Mapping[str, Any]], Any]:
+        """The term as nested functions, made once: a decision evaluates a hundred terms, and the same each time."""
+        if self._evaluator is None:
+            self._evaluator = _evaluator(self)
+        return self._evaluator
 
     def __add__(self, other: Any) -> "Term":
         return Term("+", self, _operand(other))
@@ -252,19 +260,41 @@ def evaluate(term: Term, sources: Mapping[str, Any]) -> Any:
     ``account`` and ``request`` are objects or mappings of field to value; a request without a field
     reads as NULL.
     """
+    return term.evaluator(sources)
+
+
+def _evaluator(term: Term) -> Callable[[Mapping[str, Any]], Any]:
     if term.op == "literal":
-        return term.args[0]
+        value = term.args[0]
+        return lambda sources: value
     if term.op == "field":
-        source, name = term.args
-        if source == "now":
-            return sources["now"]
+        return _reader(*term.args)
+    operation = OPERATIONS[term.op]
+    compute, strict = operation.evaluate, operation.strict
+    operands = [arg.evaluator for arg in term.args]
+    if term.op == "when":
+        condition, then, otherwise = operands
+        return lambda sources: then(sources) if condition(sources) is True else otherwise(sources)
+    if len(operands) == 1:
+        (only,) = operands
+        if not strict:
+            return lambda sources: compute(only(sources))
+        return lambda sources: None if (a := only(sources)) is None else compute(a)
+    first, second = operands
+    if not strict:
+        return lambda sources: compute(first(sources), second(sources))
+    return lambda sources: None if (a := first(sources)) is None or (b := second(sources)) is None else compute(a, b)
+
+
+def _reader(source: str, name: str) -> Callable[[Mapping[str, Any]], Any]:
+    if source == "now":
+        return lambda sources: sources["now"]
+
+    def read(sources: Mapping[str, Any]) -> Any:
         place = sources[source]
         return place.get(name) if isinstance(place, Mapping) else getattr(place, name)
-    operation = OPERATIONS[term.op]
-    values = [evaluate(arg, sources) for arg in term.args]
-    if operation.strict and any(value is None for value in values):
-        return None
-    return operation.evaluate(*values)
+
+    return read
 
 
 def holds(term: Term, sources: Mapping[str, Any]) -> bool:

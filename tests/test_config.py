@@ -8,7 +8,7 @@ import pytest
 from lifecycle import Effect, InvalidInput, Policy, PolicyError
 from lifecycle.config import load
 from lifecycle.handlers.command import Command
-from lifecycle.outbox import DeliverySettings
+from lifecycle.task import DeliverySettings
 
 
 def written(folder: Path, text: str) -> Path:

@@ -269,7 +269,7 @@ def test_an_order_to_billing_waits_for_the_one_before_it(engine: Engine, handler
 
     def comes_back_meanwhile(task: Task) -> None:
         engine.fire("acme", "reactivate", actor=Actor.owner(ANN))
-        with engine.database.read() as connection:
+        with engine.database.write() as connection:
             claimable = connection.execute(engine.courier._claimable, {"now": engine.clock.now(), "size": 9}).all()
         assert Effect.RESUME_BILLING not in [row.effect for row in claimable]
 

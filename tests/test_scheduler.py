@@ -149,7 +149,7 @@ def test_a_sweep_that_moves_something_is_followed_by_a_delivery(live: Engine, sa
 
 
 def test_an_effect_that_failed_is_tried_again_when_its_wait_is_over(sqlite_url: str) -> None:
-    from lifecycle.outbox import DeliverySettings
+    from lifecycle.task import DeliverySettings
 
     attempts: list[float] = []
 

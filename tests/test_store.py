@@ -61,7 +61,7 @@ def test_a_change_that_fails_half_way_leaves_nothing(engine: Engine, monkeypatch
     def broken(*_: Any) -> None:
         raise RuntimeError("the power failed")
 
-    monkeypatch.setattr(engine.store, "announce", broken)
+    monkeypatch.setattr("lifecycle.store._outbox_rows", broken)
     with pytest.raises(RuntimeError):
         engine.fire("acme", "cancel", actor=Actor.owner(ANN))
     assert engine.get("acme").version == 1

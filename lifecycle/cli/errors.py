@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from lifecycle.cli import output
+from lifecycle.cli.pages import Pages
 from lifecycle.errors import Conflict, DatabaseUnavailable, LifecycleError, PlanChanged, Refused, SchemaOutdated
 
 DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
@@ -20,7 +20,7 @@ DEFECT = 70
 INTERRUPTED = 130
 
 
-class Root(TyperGroup):
+class Root(Pages):
     """The root of the commands: whatever is raised beneath it leaves as a message and an exit code."""
 
     def main(
@@ -77,7 +77,8 @@ def _exit_code(command: Callable[[], Any]) -> int:
 
 def _usage(error: Any) -> None:
     """A usage error, with the nearest name and the help page to read."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.ctx.get_help())
         return
     near = getattr(error, "possibilities", None)
     message = (

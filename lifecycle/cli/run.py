@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from lifecycle.cli.pages import Page, Pages
 from lifecycle.errors import InvalidInput, SchemaOutdated
 
 if TYPE_CHECKING:
@@ -208,12 +209,12 @@ def register(app: typer.Typer, commands: Iterable[Command]) -> None:
     """Add the commands of one module to the application, in their groups."""
     groups: dict[str, typer.Typer] = {}
     for entry in commands:
-        target = app
         if entry.group is not None:
             if entry.group not in groups:
-                groups[entry.group] = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+                groups[entry.group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=Pages)
                 app.add_typer(
                     groups[entry.group], name=entry.group, help=_GROUPS[entry.group], rich_help_panel=entry.panel
                 )
-            target = groups[entry.group]
-        target.command(entry.name, epilog=entry.epilog, rich_help_panel=entry.panel)(entry.function)
+            groups[entry.group].command(entry.name, epilog=entry.epilog, cls=Page)(entry.function)
+        else:
+            app.command(entry.name, epilog=entry.epilog, rich_help_panel=entry.panel, cls=Page)(entry.function)
