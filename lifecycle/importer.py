@@ -86,8 +86,8 @@ def import_accounts(
             rejects = source.with_suffix(".rejects.csv")
         if rejects is not None and rejects.resolve() == source.resolve():
             raise InvalidInput(f"The rejects would overwrite {source}; name another file for them.")
-    lines = _lines(source) if isinstance(source, Path) else source
-    with closing(_records(lines)) as records:
+    lines = lines_of(source) if isinstance(source, Path) else source
+    with closing(records_of(lines)) as records:
         columns = _header(next(records, None))
         with closing(Rejects(rejects, columns)) as out:
             job = _Import(engine, columns, out, ImportReport(dry_run=dry_run))
@@ -115,7 +115,7 @@ class _Import:
         self.reader = RowReader(self.policy, self.now)
         self.mended = set(REJECT_COLUMNS) <= set(columns)
 
-    def run(self, connection: Any, records: Iterator["_Record"], on_progress: Callable[[int], None]) -> None:
+    def run(self, connection: Any, records: Iterator["Record"], on_progress: Callable[[int], None]) -> None:
         self.store.require_policy(connection, self.policy)
         while batch := [(record, self._read(record)) for record in islice(records, BATCH)]:
             self._write(connection, batch)
@@ -123,7 +123,7 @@ class _Import:
             on_progress(self.report.rows)
         self.store.announce(connection)
 
-    def _read(self, record: "_Record") -> Row:
+    def _read(self, record: "Record") -> Row:
         problem = record.problem
         if problem is None and len(record.cells) != len(self.columns):
             problem = f"has {len(record.cells)} cells, the header has {len(self.columns)}."
@@ -134,7 +134,7 @@ class _Import:
             cells = {name: _formula(text) for name, text in cells.items() if name not in REJECT_COLUMNS}
         return self.reader.read(cells)
 
-    def _write(self, connection: Any, batch: list[tuple["_Record", Row]]) -> None:
+    def _write(self, connection: Any, batch: list[tuple["Record", Row]]) -> None:
         ids = [row.columns["id"] for _, row in batch if not row.problems]
         known = self.store.openings(connection, ids)
         fresh: list[Row] = []
@@ -169,7 +169,7 @@ class _Import:
             for offset, case in enumerate(row.cases):
                 self.store.add_hold(connection, row.columns["id"], 1 - offset, case, self.now)
 
-    def _reject(self, record: "_Record", row: Row) -> None:
+    def _reject(self, record: "Record", row: Row) -> None:
         found = [BadCell(record.line, column, reason) for column, reason in row.problems]
         self.report.bad_rows += 1
         self.report.problems += len(found)
@@ -186,7 +186,7 @@ def _opening(row: Row) -> str:
 # --- Reading -------------------------------------------------------------------------------------
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """The cells of one row, which begins at ``line``; ``problem`` says why there are none."""
 
     line: int
@@ -194,7 +194,7 @@ class _Record(NamedTuple):
     problem: str | None = None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines_of(path: Path) -> Iterator[str]:
     """The file's lines. Bytes that are not UTF-8 come through as surrogates, so that their cell can be named."""
     try:
         with path.open("rb") as file:
@@ -213,7 +213,7 @@ def _lines(path: Path) -> Iterator[str]:
         ) from error
 
 
-def _records(lines: Iterable[str]) -> Generator[_Record]:
+def records_of(lines: Iterable[str]) -> Generator[Record]:
     """The rows that are not blank, the header among them."""
     stream = iter(lines)
     first = next(stream, "").removeprefix("\ufeff")
@@ -230,13 +230,13 @@ def _records(lines: Iterable[str]) -> Generator[_Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Record(line, [], f"is not CSV: {error}; look for a quote that is not closed or not doubled.")
+            yield Record(line, [], f"is not CSV: {error}; look for a quote that is not closed or not doubled.")
             continue
         if cells:
-            yield _Record(line, cells)
+            yield Record(line, cells)
 
 
-def _header(record: _Record | None) -> list[str]:
+def _header(record: Record | None) -> list[str]:
     """The file's columns; :class:`InvalidInput` names everything that is wrong with them."""
     if record is None:
         raise InvalidInput(f"The file is empty; its first line names the columns, among them {', '.join(REQUIRED)}.")
@@ -287,7 +287,7 @@ class Rejects:
         self._keep = [index for index, name in enumerate(columns) if name not in REJECT_COLUMNS]
         self._file: TextIO | None = None
 
-    def write(self, record: _Record, problems: Sequence[BadCell]) -> None:
+    def write(self, record: Record, problems: Sequence[BadCell]) -> None:
         """Add a row; nothing happens where there is no file for it."""
         if self.path is None:
             return

@@ -454,6 +454,36 @@ def test_a_dry_run_from_standard_input_imports_nothing(database: Path) -> None:
     assert [one["id"] for one in data("accounts")] == ["acme"]
 
 
+# --- Activity ------------------------------------------------------------------------------------
+
+USED = "account_id,at\nacme,2026-01-01T12:00:00Z\nnobody,2026-01-01\n"
+
+
+def test_activity_is_recorded_from_a_file_or_from_standard_input(database: Path, folder: Path) -> None:
+    (folder / "used.csv").write_text(USED.replace("2026", "2025") + f"acme,{datetime.now(UTC).isoformat()}\n")
+    shown = run("activity", "used.csv", expect=0).stdout
+    assert shown == "Rows: 1 recorded, 1 without effect, 1 unknown.\nNo such account: nobody\n"
+    again = data("activity", "-", input=USED)
+    assert (again["written"], again["unchanged"], again["unknown_ids"], again["bad"]) == (0, 1, ["nobody"], [])
+
+
+def test_activity_with_a_bad_line_names_it_and_exits_2(database: Path) -> None:
+    refused = run("activity", "-", expect=2, input=USED + "acme,yesterday\n")
+    assert "Line 4, at: is not a date: 'yesterday'" in refused.stderr
+    assert "Nothing was recorded" in refused.stderr
+    assert refused.stdout == ""
+    assert data("activity", "-", expect=2, input=USED + "acme,yesterday\n")["stopped_at"] == 2
+
+
+def test_activity_before_the_batch_of_a_bad_line_is_kept_and_said(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifecycle.activity_file.BATCH", 2)
+    refused = run("activity", "-", expect=2, input=USED + "acme,yesterday\n")
+    assert refused.stdout.startswith("Rows: 0 recorded, 1 without effect, 1 unknown.")
+    assert "Only what comes before line 4 was recorded" in refused.stderr
+
+
 # --- Operation -----------------------------------------------------------------------------------
 
 
