@@ -13,7 +13,8 @@ A map of the package, from the bottom up::
     reads, store, sweep, outbox             one change, a million changes, and what is owed for them
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
     answers, risks, questions, engine       Engine: the one class that scripts use
-    doctor, importer, scheduler             health, imports, the daemon
+    doctor, scheduler                       health, the daemon
+    importer, exporter, activity_file       accounts and activity from files, and into files
     diagrams, reference                     the definition as pictures and as tables
     handlers                                deliver effects for real
     cli, demo                               the command line

@@ -27,6 +27,9 @@ REPORTED = 1000
 LONGEST_LINE = 1_000_000
 #: Columns that a file of rejects adds; an import skips them, so that a mended file can be imported.
 REJECT_COLUMNS = ("rejected_line", "rejected_because")
+#: The last column of an export; an import skips it, too. In a file with one of these, cells are :func:`neutral`.
+EXPORT_COLUMN = "export_format"
+_SKIPPED = frozenset((*REJECT_COLUMNS, EXPORT_COLUMN))
 #: With these a cell begins that a spreadsheet takes for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -113,7 +116,7 @@ class _Import:
         self.store, self.policy, self.now = engine.store, engine.policy, engine.clock.now()
         self.columns, self.rejects, self.report = columns, rejects, report
         self.reader = RowReader(self.policy, self.now)
-        self.mended = set(REJECT_COLUMNS) <= set(columns)
+        self.neutral = _is_neutral(columns)
 
     def run(self, connection: Any, records: Iterator["Record"], on_progress: Callable[[int], None]) -> None:
         self.store.require_policy(connection, self.policy)
@@ -130,8 +133,8 @@ class _Import:
         if problem is not None:
             return Row(problems=[(None, problem)])
         cells = dict(zip(self.columns, record.cells, strict=True))
-        if self.mended:
-            cells = {name: _formula(text) for name, text in cells.items() if name not in REJECT_COLUMNS}
+        if self.neutral:
+            cells = {name: as_written(text) for name, text in cells.items() if name not in _SKIPPED}
         return self.reader.read(cells)
 
     def _write(self, connection: Any, batch: list[tuple["Record", Row]]) -> None:
@@ -241,7 +244,7 @@ def _header(record: Record | None) -> list[str]:
     if record is None:
         raise InvalidInput(f"The file is empty; its first line names the columns, among them {', '.join(REQUIRED)}.")
     names = [name.strip() for name in record.cells]
-    known = (*COLUMNS, *REJECT_COLUMNS)
+    known = (*COLUMNS, *REJECT_COLUMNS, EXPORT_COLUMN)
     problems = [] if record.problem is None else [record.problem]
     problems += [_unknown(name) for name in names if name not in known]
     problems += [f"The column {name} is there twice." for name in known if names.count(name) > 1]
@@ -270,12 +273,17 @@ def _unknown(name: str) -> str:
 
 def neutral(cell: str) -> str:
     """The cell as text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
 
 
-def _formula(cell: str) -> str:
+def as_written(cell: str) -> str:
     """What :func:`neutral` was given."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def _is_neutral(columns: Sequence[str]) -> bool:
+    """Whether the cells of a file with these columns went through :func:`neutral`."""
+    return not _SKIPPED.isdisjoint(columns)
 
 
 class Rejects:
@@ -285,6 +293,7 @@ class Rejects:
         self.path = path
         self._columns = [name for name in columns if name not in REJECT_COLUMNS]
         self._keep = [index for index, name in enumerate(columns) if name not in REJECT_COLUMNS]
+        self._neutral = _is_neutral(columns)
         self._file: TextIO | None = None
 
     def write(self, record: Record, problems: Sequence[BadCell]) -> None:
@@ -295,6 +304,8 @@ class Rejects:
             self._file = self._create(self.path)
             self._write([*self._columns, *REJECT_COLUMNS])
         cells = [record.cells[index] if index < len(record.cells) else "" for index in self._keep]
+        if self._neutral:
+            cells = [as_written(cell) for cell in cells]
         reasons = " | ".join(f"{problem.column or 'the row'}: {problem.reason}" for problem in problems)
         self._write([*map(neutral, cells), str(record.line), reasons])
 
