@@ -11,9 +11,10 @@ A map of the package, from the bottom up::
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
     reads, store, sweep, outbox             one change, a million changes, and what is owed for them
-    bulk                                    one event on many accounts, shown before it is done
+    activity, bulk                          activity of many accounts; one event on many, shown before it is done
     answers, risks, questions, engine       Engine: the one class that scripts use
-    doctor, importer, scheduler             health, imports, the daemon
+    doctor, scheduler                       health, the daemon
+    importer, exporter, activity_file       accounts and activity from files, and into files
     diagrams, reference                     the definition as pictures and as tables
     handlers                                deliver effects for real
     cli, demo                               the command line
@@ -25,6 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lifecycle.activity import ActivityReport
     from lifecycle.actor import Actor, Role
     from lifecycle.bulk import BulkPlan
     from lifecycle.clock import Clock, ManualClock, SystemClock
@@ -73,6 +75,7 @@ _HOMES = {
     **dict.fromkeys(("Clause", "Policy"), "policy"),
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
     **dict.fromkeys(("Handler", "Task"), "task"),
+    "ActivityReport": "activity",
     "BulkPlan": "bulk",
     "DeliverySettings": "task",
     "Engine": "engine",

@@ -17,8 +17,10 @@ from lifecycle.tables import accounts
 
 #: Pairs that are looked at together.
 BATCH = 50_000
-#: Accounts of one transaction.
-SHARE = 5_000
+#: Transactions among which the accounts of a batch are dealt out.
+HANDS = 10
+#: Fewer accounts than this are not worth a transaction of their own.
+SMALLEST_HAND = 500
 #: Unknown ids that a report names; it counts the others.
 NAMED = 20
 
@@ -46,7 +48,7 @@ def record(
     now: Callable[[], datetime],
     on_progress: Callable[[int], None] = lambda pairs: None,
 ) -> ActivityReport:
-    """Record them all; raises :class:`InvalidInput` at a batch with an instant in the future, or without a zone.
+    """Record them all; raises :class:`InvalidInput` at a batch with a malformed pair, or an instant in the future.
 
     Nothing of such a batch is written; what came before it is. ``on_progress`` hears how many pairs
     are done.
@@ -57,18 +59,18 @@ def record(
     while batch := list(islice(stream, BATCH)):
         at = now()
         latest, sizes = _latest(batch, at, done)
-        strangers = {account_id for account_id in latest if not _can_exist(account_id)}
-        for share in _shares(sorted(latest.keys() - strangers)):
+        strangers = {account_id for account_id in latest if not ACCOUNT_ID.fullmatch(account_id)}
+        for share in _hands(sorted(latest.keys() - strangers)):
             with store.database.write() as connection:
                 store.require_policy(connection, policy)
                 moved, absent = _write(store, connection, {i: latest[i] for i in share}, at, policy)
             written += moved
             strangers |= absent
         unknown += sum(sizes[account_id] for account_id in strangers)
-        named |= dict.fromkeys(sorted(strangers)[: NAMED - len(named)])
+        named |= dict.fromkeys(sorted(strangers - named.keys())[: NAMED - len(named)])
         done += len(batch)
         on_progress(done)
-    return ActivityReport(written, done - written - unknown, unknown, tuple(named)[:NAMED])
+    return ActivityReport(written, done - written - unknown, unknown, tuple(named))
 
 
 def _write(
@@ -87,14 +89,15 @@ def _write(
         .with_for_update(of=accounts, key_share=True)
         .cte("mine")
     )
-    rests = accounts.c.due_at.is_(None) & accounts.c.reminded_at.is_not(None)
+    # The dates themselves: SQLite 3.40 returns a wrong `due_at IS NULL` from an UPDATE of a table joined to another.
     rows = connection.execute(
         update(accounts)
         .where(accounts.c.id == mine.c.id, last.is_(None) | (last < mine.c.at))
         .values(last_active_at=mine.c.at)
-        .returning(accounts.c.id, rests.label("rests"))
+        .returning(accounts.c.id, accounts.c.due_at, accounts.c.reminded_at)
     ).all()
-    _arm_again(store, connection, [row.id for row in rows if row.rests], now, policy)
+    resting = [row.id for row in rows if row.due_at is None and row.reminded_at is not None]
+    _arm_again(store, connection, resting, now, policy)
     others = latest.keys() - {row.id for row in rows}
     return len(rows), others - set(store.existing(connection, list(others))) if others else set()
 
@@ -111,8 +114,8 @@ def _latest(batch: Sequence[Pair], now: datetime, before: int) -> tuple[dict[str
     """The latest instant of each account in the batch, and how many it has; ``before`` pairs came before."""
     latest: dict[str, datetime] = {}
     sizes: dict[str, int] = {}
-    for number, (account_id, given) in enumerate(batch, start=before + 1):
-        at = in_utc(given, f"The instant of pair {number:,}")
+    for number, pair in enumerate(batch, start=before + 1):
+        account_id, at = _checked(pair, number)
         if at > now:
             raise InvalidInput(
                 f"Activity can't lie in the future: pair {number:,} says that account {account_id!a} was used "
@@ -125,15 +128,22 @@ def _latest(batch: Sequence[Pair], now: datetime, before: int) -> tuple[dict[str
     return latest, sizes
 
 
-def _can_exist(account_id: object) -> bool:
-    return isinstance(account_id, str) and ACCOUNT_ID.fullmatch(account_id) is not None
+def _checked(pair: Pair, number: int) -> Pair:
+    """The pair with its instant in UTC. An id that no account can have is as unknown as any other text."""
+    try:
+        account_id, at = pair
+    except (TypeError, ValueError):
+        raise InvalidInput(f"Pair {number:,} must be an account id and an instant, not {pair!a}.") from None
+    if not isinstance(account_id, str):
+        raise InvalidInput(f"The account id of pair {number:,} must be text, not {account_id!a}.")
+    return account_id, in_utc(at, f"The instant of pair {number:,}")
 
 
-def _shares(ids: Sequence[str]) -> list[Sequence[str]]:
+def _hands(ids: Sequence[str]) -> list[Sequence[str]]:
     """The ids dealt out like cards, one hand for each transaction.
 
     Accounts that were imported together lie on the same pages. PostgreSQL keeps an update on its page, without a
     new entry in any index, while there is room; what one transaction leaves behind is room for the next.
     """
-    hands = -(-len(ids) // SHARE)
+    hands = min(-(-len(ids) // SMALLEST_HAND), HANDS)
     return [ids[hand::hands] for hand in range(hands)]

@@ -76,6 +76,8 @@ class Database:
             self._engine = self._create_engine()
         self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if self.is_postgresql else Turns().taken
         self._reader = self._engine.execution_options(lifecycle_reads=True)
+        frozen = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if self.is_postgresql else {}
+        self._long_reader = self._reader.execution_options(**frozen)
 
     def _create_engine(self) -> Engine:
         # hide_parameters: a traceback must never show a customer's row.
@@ -114,6 +116,12 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """One transaction that only reads: a consistent view that blocks nobody."""
         with translated(), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def long_read(self) -> Iterator[Connection]:
+        """One transaction that only reads, of which every statement sees what the first one saw."""
+        with translated(), self._long_reader.begin() as connection:
             yield connection
 
     def among(self, column: Any) -> Any:

@@ -38,7 +38,7 @@ Parser = Callable[[str], Any]
 
 
 @lru_cache(16_384)  # a file has few days and many rows
-def _instant(text: str) -> datetime:
+def read_instant(text: str) -> datetime:
     """ISO 8601 with a time zone; a plain date is its 00:00 UTC."""
     try:
         if _DATE.fullmatch(text):
@@ -95,7 +95,7 @@ COLUMNS: Mapping[str, Parser] = {
     "company": partial(inputs.required, name="company"),
     "owners": _owners,
     **{name: _word(words) for name, words in _WORDS.items()},
-    **dict.fromkeys(INSTANTS, _instant),
+    **dict.fromkeys(INSTANTS, read_instant),
     "legal_holds": _cases,
 }
 #: Columns that no file may lack.

@@ -27,6 +27,9 @@ REPORTED = 1000
 LONGEST_LINE = 1_000_000
 #: Columns that a file of rejects adds; an import skips them, so that a mended file can be imported.
 REJECT_COLUMNS = ("rejected_line", "rejected_because")
+#: The last column of an export; an import skips it, too. In a file with one of these, cells are :func:`neutral`.
+EXPORT_COLUMN = "export_format"
+_SKIPPED = frozenset((*REJECT_COLUMNS, EXPORT_COLUMN))
 #: With these a cell begins that a spreadsheet takes for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -86,8 +89,8 @@ def import_accounts(
             rejects = source.with_suffix(".rejects.csv")
         if rejects is not None and rejects.resolve() == source.resolve():
             raise InvalidInput(f"The rejects would overwrite {source}; name another file for them.")
-    lines = _lines(source) if isinstance(source, Path) else source
-    with closing(_records(lines)) as records:
+    lines = lines_of(source) if isinstance(source, Path) else source
+    with closing(records_of(lines)) as records:
         columns = _header(next(records, None))
         with closing(Rejects(rejects, columns)) as out:
             job = _Import(engine, columns, out, ImportReport(dry_run=dry_run))
@@ -113,9 +116,9 @@ class _Import:
         self.store, self.policy, self.now = engine.store, engine.policy, engine.clock.now()
         self.columns, self.rejects, self.report = columns, rejects, report
         self.reader = RowReader(self.policy, self.now)
-        self.mended = set(REJECT_COLUMNS) <= set(columns)
+        self.neutral = _is_neutral(columns)
 
-    def run(self, connection: Any, records: Iterator["_Record"], on_progress: Callable[[int], None]) -> None:
+    def run(self, connection: Any, records: Iterator["Record"], on_progress: Callable[[int], None]) -> None:
         self.store.require_policy(connection, self.policy)
         while batch := [(record, self._read(record)) for record in islice(records, BATCH)]:
             self._write(connection, batch)
@@ -123,18 +126,18 @@ class _Import:
             on_progress(self.report.rows)
         self.store.announce(connection)
 
-    def _read(self, record: "_Record") -> Row:
+    def _read(self, record: "Record") -> Row:
         problem = record.problem
         if problem is None and len(record.cells) != len(self.columns):
             problem = f"has {len(record.cells)} cells, the header has {len(self.columns)}."
         if problem is not None:
             return Row(problems=[(None, problem)])
         cells = dict(zip(self.columns, record.cells, strict=True))
-        if self.mended:
-            cells = {name: _formula(text) for name, text in cells.items() if name not in REJECT_COLUMNS}
+        if self.neutral:
+            cells = {name: as_written(text) for name, text in cells.items() if name not in _SKIPPED}
         return self.reader.read(cells)
 
-    def _write(self, connection: Any, batch: list[tuple["_Record", Row]]) -> None:
+    def _write(self, connection: Any, batch: list[tuple["Record", Row]]) -> None:
         ids = [row.columns["id"] for _, row in batch if not row.problems]
         known = self.store.openings(connection, ids)
         fresh: list[Row] = []
@@ -169,7 +172,7 @@ class _Import:
             for offset, case in enumerate(row.cases):
                 self.store.add_hold(connection, row.columns["id"], 1 - offset, case, self.now)
 
-    def _reject(self, record: "_Record", row: Row) -> None:
+    def _reject(self, record: "Record", row: Row) -> None:
         found = [BadCell(record.line, column, reason) for column, reason in row.problems]
         self.report.bad_rows += 1
         self.report.problems += len(found)
@@ -186,7 +189,7 @@ def _opening(row: Row) -> str:
 # --- Reading -------------------------------------------------------------------------------------
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """The cells of one row, which begins at ``line``; ``problem`` says why there are none."""
 
     line: int
@@ -194,7 +197,7 @@ class _Record(NamedTuple):
     problem: str | None = None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines_of(path: Path) -> Iterator[str]:
     """The file's lines. Bytes that are not UTF-8 come through as surrogates, so that their cell can be named."""
     try:
         with path.open("rb") as file:
@@ -213,7 +216,7 @@ def _lines(path: Path) -> Iterator[str]:
         ) from error
 
 
-def _records(lines: Iterable[str]) -> Generator[_Record]:
+def records_of(lines: Iterable[str]) -> Generator[Record]:
     """The rows that are not blank, the header among them."""
     stream = iter(lines)
     first = next(stream, "").removeprefix("\ufeff")
@@ -230,18 +233,18 @@ def _records(lines: Iterable[str]) -> Generator[_Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield _Record(line, [], f"is not CSV: {error}; look for a quote that is not closed or not doubled.")
+            yield Record(line, [], f"is not CSV: {error}; look for a quote that is not closed or not doubled.")
             continue
         if cells:
-            yield _Record(line, cells)
+            yield Record(line, cells)
 
 
-def _header(record: _Record | None) -> list[str]:
+def _header(record: Record | None) -> list[str]:
     """The file's columns; :class:`InvalidInput` names everything that is wrong with them."""
     if record is None:
         raise InvalidInput(f"The file is empty; its first line names the columns, among them {', '.join(REQUIRED)}.")
     names = [name.strip() for name in record.cells]
-    known = (*COLUMNS, *REJECT_COLUMNS)
+    known = (*COLUMNS, *REJECT_COLUMNS, EXPORT_COLUMN)
     problems = [] if record.problem is None else [record.problem]
     problems += [_unknown(name) for name in names if name not in known]
     problems += [f"The column {name} is there twice." for name in known if names.count(name) > 1]
@@ -270,12 +273,17 @@ def _unknown(name: str) -> str:
 
 def neutral(cell: str) -> str:
     """The cell as text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
 
 
-def _formula(cell: str) -> str:
+def as_written(cell: str) -> str:
     """What :func:`neutral` was given."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def _is_neutral(columns: Sequence[str]) -> bool:
+    """Whether the cells of a file with these columns went through :func:`neutral`."""
+    return not _SKIPPED.isdisjoint(columns)
 
 
 class Rejects:
@@ -285,9 +293,10 @@ class Rejects:
         self.path = path
         self._columns = [name for name in columns if name not in REJECT_COLUMNS]
         self._keep = [index for index, name in enumerate(columns) if name not in REJECT_COLUMNS]
+        self._neutral = _is_neutral(columns)
         self._file: TextIO | None = None
 
-    def write(self, record: _Record, problems: Sequence[BadCell]) -> None:
+    def write(self, record: Record, problems: Sequence[BadCell]) -> None:
         """Add a row; nothing happens where there is no file for it."""
         if self.path is None:
             return
@@ -295,6 +304,8 @@ class Rejects:
             self._file = self._create(self.path)
             self._write([*self._columns, *REJECT_COLUMNS])
         cells = [record.cells[index] if index < len(record.cells) else "" for index in self._keep]
+        if self._neutral:
+            cells = [as_written(cell) for cell in cells]
         reasons = " | ".join(f"{problem.column or 'the row'}: {problem.reason}" for problem in problems)
         self._write([*map(neutral, cells), str(record.line), reasons])
 

@@ -335,6 +335,27 @@ class Reads:
                 owes.setdefault(account_id, []).append(effect)
         return owes
 
+    def stream_accounts(
+        self, connection: Connection, state: State | None, account_id: str | None
+    ) -> Iterator[list[Snapshot]]:
+        """All accounts, or those of a state or an id, by id: a page at a time as the database hands them out."""
+        conditions: list[Any] = [] if state is None else [accounts.c.state == state]
+        conditions += [] if account_id is None else [accounts.c.id == account_id]
+        query = select(accounts).where(*conditions).order_by(accounts.c.id)
+        for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
+            yield self._snapshots(connection, rows)
+
+    def stream_history(
+        self, connection: Connection, state: State | None, account_id: str | None
+    ) -> Iterator[list[HistoryEntry]]:
+        """The history of all accounts, or of those of a state or an id, as :meth:`stream_accounts` reads accounts."""
+        inside = select(accounts.c.id).where(accounts.c.state == state)
+        conditions: list[Any] = [] if state is None else [history.c.account_id.in_(inside)]
+        conditions += [] if account_id is None else [history.c.account_id == account_id]
+        query = select(history).where(*conditions).order_by(history.c.account_id, history.c.number)
+        for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
+            yield [HistoryEntry(**row) for row in rows]
+
     def where(self, conditions: Sequence[Any]) -> Iterator[Snapshot]:
         """The accounts that satisfy all ``conditions``, in the order of their ids."""
         for page in self.pages(conditions, [accounts.c.id]):

@@ -163,6 +163,9 @@ BAD_INPUT = {
     "an actor without a role": (["fire", "acme", "cancel", "--as", "ann"], "ROLE:ID"),
     "an unknown state": (["accounts", "--state", "frozn"], "did you mean frozen?"),
     "an unknown status": (["outbox", "list", "--status", "prked"], "did you mean parked?"),
+    "an unknown format of an export": (["export", "accounts", "--format", "json"], "did you mean jsonl?"),
+    "the history of nobody": (["export", "history", "--account", "acne"], "lifecycle accounts"),
+    "a file in no folder": (["export", "accounts", "-o", "nowhere/x.csv"], "No such file or directory"),
     "an unknown picture": (["diagram", "lifecycl"], "did you mean lifecycle?"),
     "an unknown format": (["diagram", "--format", "mermade"], "did you mean mermaid?"),
     "a fact that the event does not take": (
@@ -454,6 +457,67 @@ def test_a_dry_run_from_standard_input_imports_nothing(database: Path) -> None:
     assert [one["id"] for one in data("accounts")] == ["acme"]
 
 
+# --- Export --------------------------------------------------------------------------------------
+
+
+def test_an_export_goes_to_standard_output_as_csv_or_lines_of_json(database: Path) -> None:
+    shown = run("export", "accounts", expect=0)
+    header, row = shown.stdout.splitlines()
+    assert header.startswith("id,company,owners,state,plan") and row.startswith("acme,Acme Ltd,ann@acme.test,trial")
+    assert shown.stderr == ""
+    (entry,) = run("export", "history", "--format", "jsonl", "--account", "acme", expect=0).stdout.splitlines()
+    assert json.loads(entry)["event"] == "open_account"
+    assert run("export", "history", "--state", "purged", expect=0).stdout.count("\n") == 1
+
+
+def test_an_exported_file_is_for_the_user_alone_and_can_be_imported(database: Path, folder: Path) -> None:
+    said = run("export", "accounts", "-o", "accounts.csv", expect=0).stdout
+    assert said == "Wrote 1 accounts to accounts.csv.\n"
+    assert (folder / "accounts.csv").stat().st_mode & 0o077 == 0
+    run("init", "--database", "sqlite:///other.db", expect=0)
+    assert data("import", "accounts.csv", "--database", "sqlite:///other.db")["imported"] == 1
+    again = run("export", "accounts", "--database", "sqlite:///other.db", expect=0).stdout
+    assert again == (folder / "accounts.csv").read_text()
+
+
+def test_an_export_is_utf_8_whatever_the_locale_says(database: Path) -> None:
+    run("open", "cafe", "--company", "Café Çelik", "--owner", "c@cafe.test", expect=0)
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "lifecycle", "export", "accounts"]
+    written = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    assert "Café Çelik" in written.decode("utf-8")
+
+
+# --- Activity ------------------------------------------------------------------------------------
+
+USED = "account_id,at\nacme,2026-01-01T12:00:00Z\nnobody,2026-01-01\n"
+
+
+def test_activity_is_recorded_from_a_file_or_from_standard_input(database: Path, folder: Path) -> None:
+    (folder / "used.csv").write_text(USED.replace("2026", "2025") + f"acme,{datetime.now(UTC).isoformat()}\n")
+    shown = run("activity", "used.csv", expect=0).stdout
+    assert shown == "Rows: 1 recorded, 1 without effect, 1 unknown.\nNo such account: nobody\n"
+    again = data("activity", "-", input=USED)
+    assert (again["written"], again["unchanged"], again["unknown_ids"], again["bad"]) == (0, 1, ["nobody"], [])
+
+
+def test_activity_with_a_bad_line_names_it_and_exits_2(database: Path) -> None:
+    refused = run("activity", "-", expect=2, input=USED + "acme,yesterday\n")
+    assert "Line 4, at: is not a date: 'yesterday'" in refused.stderr
+    assert "Nothing was recorded" in refused.stderr
+    assert refused.stdout == ""
+    assert data("activity", "-", expect=2, input=USED + "acme,yesterday\n")["stopped_at"] == 2
+
+
+def test_activity_before_the_batch_of_a_bad_line_is_kept_and_said(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifecycle.activity_file.BATCH", 2)
+    refused = run("activity", "-", expect=2, input=USED + "acme,yesterday\n")
+    assert refused.stdout.startswith("Rows: 0 recorded, 1 without effect, 1 unknown.")
+    assert "Only what comes before line 4 was recorded" in refused.stderr
+
+
 # --- Operation -----------------------------------------------------------------------------------
 
 
@@ -621,7 +685,9 @@ def test_arguments_come_back_escaped_too(database: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error(database: Path) -> None:
-    for arguments in (["accounts"], ["policy", "show", "--json"], ["diagram", "--format", "dot"]):
+    for arguments in (
+        ["accounts"], ["policy", "show", "--json"], ["diagram", "--format", "dot"], ["export", "history"],
+    ):  # fmt: skip
         writer = process(*arguments)
         assert writer.stdout is not None
         writer.stdout.close()

@@ -199,6 +199,7 @@ def _with_options(function: Callable[..., None], options: dict[str, Any]) -> Cal
 
 
 _GROUPS = {
+    "export": "Exports of any size, to a file or to standard output.",
     "hold": "Legal holds: nothing of the account is destroyed while one is in force.",
     "outbox": "What is owed to the outside world: see it, and try again what was parked.",
     "policy": "The policy: every duration and switch, and the promises behind them.",
