@@ -2,7 +2,9 @@
 
 import threading
 import traceback
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lifecycle import (
     Actor,
     Conflict,
     DatabaseUnavailable,
+    Effect,
     Engine,
     InvalidInput,
     ManualClock,
@@ -24,7 +27,7 @@ from lifecycle import (
     SchemaOutdated,
     State,
 )
-from lifecycle.actor import Request
+from lifecycle.actor import SYSTEM, Request
 from lifecycle.database import Database
 from lifecycle.machine import decide
 from lifecycle.store import Entry
@@ -80,6 +83,21 @@ def test_a_decision_on_an_account_that_changed_since_is_a_conflict(engine: Engin
     with pytest.raises(Conflict, match="changed by another process"), engine.database.write() as connection:
         engine.store.write(connection, stale, decision, entry)
     assert engine.get("acme").state is State.TRIAL
+
+
+def test_one_stale_decision_among_many_is_a_conflict_and_nothing_is_written(engine: Engine) -> None:
+    for account_id in ("acme", "beta"):
+        engine.open_account(account_id, company=account_id, owners=[ANN])
+    asked = Request(Actor.owner(ANN))
+    changes = []
+    for account_id in ("acme", "beta"):
+        seen = engine.get(account_id)
+        entry = Entry.of_request(seen, asked, START, engine.policy.version, None)
+        changes.append((seen, decide(seen, "cancel", asked, START, engine.policy), entry))
+    engine.fire("beta", "contact_owners", actor=ADMIN, reason="who owns this?")
+    with pytest.raises(Conflict, match="changed by another process"), engine.database.write() as connection:
+        engine.store.write_many(connection, changes)
+    assert [engine.get(account_id).state for account_id in ("acme", "beta")] == [State.TRIAL, State.TRIAL]
 
 
 def test_a_conflict_is_retried_and_then_reported(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,12 +495,41 @@ def test_an_admin_fires_what_waits_for_approval_once_it_is_due(url: str, clock: 
 # --- Personal data ---------------------------------------------------------------------------------
 
 
-def test_a_purge_scrubs_personal_data_from_every_table(engine: Engine) -> None:
+def canary(engine: Engine) -> None:
+    """Purges an account whose company, owner, reason and refused attempts all name a canary."""
     engine.open_account("acme", company="Canary GmbH", owners=["canary@acme.test"])
     with pytest.raises(Refused):
         engine.fire("acme", "freeze", actor=Actor.owner("canary@acme.test"))
     engine.fire("acme", "cancel", actor=Actor.owner("canary@acme.test"), reason="canary left")
+
+
+def purge_by_itself(engine: Engine) -> None:
+    canary(engine)
     engine.run_until(START + timedelta(days=100))
+
+
+def purge_by_decision(engine: Engine, many: bool) -> None:
+    canary(engine)
+    del engine.courier.handlers[Effect.PURGE_BACKUPS]
+    at = START + timedelta(days=100)
+    engine.run_until(at)
+    seen, asked = engine.get("acme"), Request(SYSTEM, receipt="gone")
+    decision = decide(seen, "purge_backups", asked, at, engine.policy)
+    entry = Entry.of_request(seen, asked, at, engine.policy.version, None)
+    with engine.database.write() as connection:
+        if many:
+            engine.store.write_many(connection, [(seen, decision, entry)])
+        else:
+            engine.store.write(connection, seen, decision, entry)
+
+
+@pytest.mark.parametrize(
+    "purge",
+    [purge_by_itself, partial(purge_by_decision, many=False), partial(purge_by_decision, many=True)],
+    ids=["by itself", "one decision", "many decisions"],
+)
+def test_a_purge_scrubs_personal_data_from_every_table(engine: Engine, purge: Callable[[Engine], None]) -> None:
+    purge(engine)
     assert engine.get("acme").state is State.PURGED
     with engine.database.read() as connection:
         for table in metadata.sorted_tables:

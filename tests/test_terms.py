@@ -12,9 +12,10 @@ from lifecycle.database import Database
 from lifecycle.errors import DefinitionError
 from lifecycle.instants import Instant
 from lifecycle.policy import Policy
-from lifecycle.states import account
+from lifecycle.states import account, request
 from lifecycle.terms import (
     Term,
+    assume,
     compile_term,
     default,
     describe,
@@ -137,6 +138,13 @@ def _plain(value: Any) -> Any:
 def test_simplifying_under_a_policy_changes_no_answer(row: dict[str, Any], term: Term) -> None:
     sources = {"now": NOW, "policy": Policy(), "account": row}
     assert evaluate(simplify(term, Policy()), sources) == evaluate(term, sources)
+
+
+def test_a_term_that_assumes_a_request_reads_its_facts_and_none_for_the_others() -> None:
+    asked = ~missing(request.receipt) & (literal(2) == literal(1) + literal(1))
+    sources = {"account": {}, "now": NOW, "policy": Policy()}
+    assert evaluate(assume(asked, {"receipt": "gone"}), sources) is True
+    assert evaluate(assume(asked, {"reason": "gone"}), sources) is False
 
 
 # --- NULL ------------------------------------------------------------------------------------------
