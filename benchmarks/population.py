@@ -1,9 +1,13 @@
 """Many accounts in one condition: one is led there by the engine, so that it is valid, and then multiplied."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
+from benchmarks.lab import Lab, bare
 from lifecycle import Actor, Engine, ManualClock
 from lifecycle.tables import accounts, history, outbox, owners
 
@@ -68,6 +72,36 @@ def multiply(engine: Engine, count: int, *, first: int = 1, due_at: str = "t.due
             )
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """A prepared database, and the instant at which its accounts are due."""
+
+    lab: Lab
+    kind: str
+    url: str
+    clock: ManualClock
+
+    @contextmanager
+    def copy(self) -> Iterator[Engine]:
+        with self.lab.engine(self.kind, self.clock, like=self.url) as engine:
+            settle(engine)
+            yield engine
+
+
+@contextmanager
+def backlog(lab: Lab, kind: str, condition: str, count: int, *, requested: bool = False) -> Iterator[Backlog]:
+    """``count`` accounts whose timer is due; with ``requested``, their requests wait in the outbox."""
+    clock = ManualClock(START)
+    with lab.engine(kind, clock) as engine:
+        lead(engine, condition)
+        if requested:
+            engine.sweep()
+        multiply(engine, count)
+        drop_template(engine)
+        engine.close()  # a copy is made of a database that nobody uses
+        yield Backlog(lab, kind, engine.database.url.render_as_string(hide_password=False), clock)
+
+
 def drop_template(engine: Engine) -> None:
     """Remove the template, and have the database look at its tables as a running one would have done."""
     with engine.database.write() as connection:
@@ -78,8 +112,6 @@ def drop_template(engine: Engine) -> None:
 
 def settle(engine: Engine) -> None:
     """Fresh statistics and no unwritten pages: what an hour of rest does to a database."""
-    from benchmarks.lab import bare
-
     connection = bare(engine)
     if engine.database.is_postgresql:
         connection.execute("VACUUM ANALYZE")
