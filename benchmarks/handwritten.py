@@ -7,7 +7,7 @@ definition, nothing that is re-armed, and a change of the policy means to write 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.lab import bare, confirm
@@ -167,9 +167,8 @@ class Handwritten:
         return lambda: int(self.connection.execute(statement, self.given).fetchone()[0])
 
     def _sweep_sqlite(self, job: Job, batch: int) -> Callable[[], int]:
-        pick = (
-            f"INSERT INTO picked SELECT rowid FROM account WHERE {self._filled(job.where)} ORDER BY due_at LIMIT {batch}"
-        )
+        due = f"SELECT rowid FROM account WHERE {self._filled(job.where)} ORDER BY due_at LIMIT {batch}"
+        pick = f"INSERT INTO picked {due}"
         among = "account WHERE rowid IN (SELECT key FROM picked)"
         steps = [
             f"UPDATE account SET {self._filled(job.sets)} WHERE rowid IN (SELECT key FROM picked)",
@@ -196,7 +195,7 @@ class Handwritten:
         moved = 0
         while claimed := self._claim(effect):
             receipts = [(row[0], row[1], confirm(self._task(row, effect))) for row in claimed]
-            self._confirm(job, receipts, "purged" == job.dest)
+            self._confirm(job, receipts, job.dest == "purged")
             moved += len(receipts)
         return moved
 
@@ -233,12 +232,16 @@ class Handwritten:
 
     def _task(self, row: tuple[Any, ...], effect: str) -> Task:
         key, account_id, number, attempts, company, people, *dates = row
-        said = {name: str(at) for name, at in zip(PROMISES, dates, strict=True) if at is not None}
+        said = {name: self._iso(at) for name, at in zip(PROMISES, dates, strict=True) if at is not None}
         payload = {"company": company, "owners": people.split(","), **said}
         return Task(
             id=key, account_id=account_id, effect=effect, payload=payload, attempt=attempts + 1,
             idempotency_key=f"{account_id}:{number}:{effect}",
         )  # fmt: skip
+
+    def _iso(self, at: Any) -> str:
+        """A handler is told instants as text in UTC, whatever the database keeps."""
+        return str((at.astimezone(UTC) if self.postgresql else EPOCH + at * MICROSECOND).isoformat())
 
     def _confirm(self, job: Job, receipts: list[tuple[int, str, str]], scrubs: bool) -> None:
         if self.postgresql:
