@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, or_, select, update
@@ -326,12 +326,18 @@ class Courier:
         return int(count)
 
 
+@lru_cache(maxsize=10_000)
+def _iso(at: datetime) -> str:
+    """Many tasks of one claim say the same dates."""
+    return at.isoformat()
+
+
 def _claimed(row: Any, owners: Sequence[str]) -> Claimed:
     dates = {name: getattr(row, name) for name in ("promised", *PROMISES)}
     payload = {
         "company": row.company,
         "owners": list(owners),
-        **{name: at.isoformat() for name, at in dates.items() if at is not None},
+        **{name: _iso(at) for name, at in dates.items() if at is not None},
     }
     task = Task(
         id=row.id,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, literal, select, update
@@ -47,6 +48,8 @@ _CARRIED: Mapping[tuple[Effect, State], Move] = {
     **{(effect, state): Move.of_notice(_reminded(effect, state)) for effect in REMINDS for state in State},
     **{(effect, state): Move.of_receipt(row) for effect, row in CONFIRMS.items() for state in row.sources},
 }
+#: Effects whose delivery moves an account.
+_MEANINGFUL = frozenset(effect for effect, _ in _CARRIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +95,42 @@ class Outcomes:
     def _write_together(
         self, connection: Connection, successes: Sequence[Outcome], now: datetime, policy: Policy
     ) -> None:
-        wanted = sorted({outcome.claimed.task.account_id for outcome in successes})
-        locked = (
-            select(accounts.c.id, accounts.c.state, accounts.c.reminder)
-            .where(self.database.among(accounts.c.id))
-            .order_by(accounts.c.id)
-            .with_for_update()
-        )
-        found = {row.id: row for row in connection.execute(locked, {"ids": self.database.ids(wanted)})}
-        delivered = self._mark_delivered(connection, successes, now)
-        carrying = [
-            outcome
-            for outcome in successes
-            if outcome.claimed.task.id in delivered and _carries(outcome, found[outcome.claimed.task.account_id])
-        ]
-        per_account = Counter(outcome.claimed.task.account_id for outcome in carrying)
-        together: dict[tuple[Effect, State], list[str]] = {}
-        for outcome in carrying:
-            account_id = outcome.claimed.task.account_id
-            if per_account[account_id] == 1:
-                together.setdefault((outcome.claimed.effect, found[account_id].state), []).append(account_id)
+        by_id = {outcome.claimed.task.id: outcome for outcome in successes}
+        states = set(connection.scalars(self._locked_states, {"ids": self.database.ids(by_id)}))
+        # A receipt counts whoever holds the claim by now: what was destroyed is destroyed.
+        for counted_before in connection.scalars(self._delivered_before, {"ids": self.database.ids(by_id)}):
+            del by_id[counted_before]
+        self._mark_delivered(connection, {id: outcome.receipt for id, outcome in by_id.items()}, now)
+        meaningful = [outcome for outcome in by_id.values() if outcome.claimed.effect in _MEANINGFUL]
+        per_account = Counter(outcome.claimed.task.account_id for outcome in meaningful)
+        together: dict[Effect, list[int]] = {}
+        for outcome in meaningful:
+            if per_account[outcome.claimed.task.account_id] == 1:
+                together.setdefault(outcome.claimed.effect, []).append(outcome.claimed.task.id)
             else:
-                self.carry_back(connection, outcome, now, policy)
-        for meaning, ids in together.items():
-            self._run(meaning, policy)(connection, {"now": now, "ids": self.database.ids(ids)})
+                self._carry_back(connection, outcome, now, policy)
+        for effect, ids in together.items():
+            for meaning in _CARRIED.keys() & {(effect, state) for state in states}:
+                self._run(meaning, policy)(connection, {"now": now, "ids": self.database.ids(ids)})
 
-    def _mark_delivered(self, connection: Connection, successes: Sequence[Outcome], now: datetime) -> frozenset[int]:
-        """Note the receipts; returns the tasks that were not delivered before.
-
-        A receipt counts whoever holds the claim by now: what was destroyed is destroyed.
-        """
-        tasks = self.database.ids([outcome.claimed.task.id for outcome in successes])
-        missing = (
-            select(outbox.c.id)
-            .where(self.database.among(outbox.c.id), outbox.c.status != Status.DELIVERED)
-            .with_for_update()
+    @cached_property
+    def _locked_states(self) -> Any:
+        """Locks the accounts of the tasks ``ids``, and gives the states that these are in."""
+        concerned = select(outbox.c.account_id).where(self.database.among(outbox.c.id))
+        locked = (
+            select(accounts.c.id, accounts.c.state)
+            .where(accounts.c.id.in_(concerned))
+            .order_by(accounts.c.id)
+            .with_for_update(of=accounts)
+            .subquery("locked")
         )
-        counted = frozenset(connection.scalars(missing, {"ids": tasks}))
-        receipts = {o.claimed.task.id: o.receipt for o in successes if o.claimed.task.id in counted}
+        return select(locked.c.state).distinct()
+
+    @cached_property
+    def _delivered_before(self) -> Any:
+        return select(outbox.c.id).where(self.database.among(outbox.c.id), outbox.c.status == Status.DELIVERED)
+
+    def _mark_delivered(self, connection: Connection, receipts: Mapping[int, str | None], now: datetime) -> None:
         given = self.database.given(receipts, outbox.c.id.type, outbox.c.receipt.type)
         connection.execute(
             # By the key alone: the planner knows how many there are, but not that all of them are still open.
@@ -139,38 +140,43 @@ class Outcomes:
                 status=Status.DELIVERED, receipt=given.c.value, finished_at=now, last_error=None, claimed_until=None
             )
         )
-        return counted
 
     def _run(self, meaning: tuple[Effect, State], policy: Policy) -> Run:
+        """What moves the accounts of the tasks ``ids``, all of one effect, where they are in that state."""
         if self._mover is None or self._mover.policy != policy:
             self._mover, self._runs = Mover(self.database, policy), {}
         if meaning not in self._runs:
-            move, state = _CARRIED[meaning], meaning[1]
+            move, (effect, state) = _CARRIED[meaning], meaning
             pick = (
                 select(self._mover.key, literal(0).label("move"))
-                .where(self.database.among(accounts.c.id), accounts.c.state == state, self._mover.sql(move.condition))
-                .with_for_update()
+                .join(outbox, outbox.c.account_id == accounts.c.id)
+                .where(self.database.among(outbox.c.id), accounts.c.state == state, self._mover.sql(move.condition))
+                .with_for_update(of=accounts)
             )
+            if effect in REMINDS:
+                pick = pick.where(accounts.c.reminder == outbox.c.number)
             self._runs[meaning] = self._mover.run(state, [move], pick)
         return self._runs[meaning]
 
     def _write_failure(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
         """Note the error, unless the claim was lost; a reminder that is given up starts to count all the same."""
         task = outcome.claimed.task
-        snapshot = self.store.load(connection, task.account_id, lock=True)
+        self.store.load(connection, task.account_id, lock=True)
         values = {"last_error": outcome.error, "claimed_until": None, **self._after_failure(task.attempt, now)}
         noted = connection.execute(
             update(outbox)
             .where(outbox.c.id == task.id, outbox.c.status == Status.PENDING, outbox.c.attempts == task.attempt)
             .values(values)
         )
-        if noted.rowcount == 1 and "status" in values and _carries(outcome, snapshot):
-            self.carry_back(connection, outcome, now, policy)
+        if noted.rowcount == 1 and "status" in values:
+            self._carry_back(connection, outcome, now, policy)
 
-    def carry_back(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
-        """What one delivery means for its account: the same as for many, decided as a request is."""
+    def _carry_back(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
+        """What one delivery means for its account, if anything: the same as for many, decided as a request is."""
         snapshot = self.store.load(connection, outcome.claimed.task.account_id, lock=True)
         effect = outcome.claimed.effect
+        if not _carries(outcome, snapshot):
+            return
         if effect in REMINDS:
             decision = give_notice(snapshot, _reminded(effect, snapshot.state), now, policy)
         else:
@@ -183,7 +189,7 @@ class Outcomes:
         self.store.write(connection, snapshot, decision, Entry(now, policy.version))
 
 
-def _carries(outcome: Outcome, account: Snapshot | Any) -> bool:
+def _carries(outcome: Outcome, account: Snapshot) -> bool:
     """Whether the outcome means something for the account: the reminder is its present one, or a receipt is due."""
     claimed = outcome.claimed
     if claimed.effect in REMINDS:
