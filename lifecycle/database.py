@@ -8,8 +8,10 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from random import uniform
+from sqlite3 import SQLITE_BUSY
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import (
@@ -46,9 +48,10 @@ LOCK_TIMEOUT_SECONDS = 30
 #: PostgreSQL's channel on which every committed change of an account is announced.
 CHANNEL = "lifecycle"
 
+_PATIENCE = f"PRAGMA busy_timeout={LOCK_TIMEOUT_SECONDS * 1000}"
 #: How every connection to SQLite is set up.
 PRAGMAS = (
-    f"PRAGMA busy_timeout={LOCK_TIMEOUT_SECONDS * 1000}",
+    _PATIENCE,
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
@@ -76,8 +79,6 @@ class Database:
             self._engine = self._create_engine()
         self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if self.is_postgresql else Turns().taken
         self._reader = self._engine.execution_options(lifecycle_reads=True)
-        frozen = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if self.is_postgresql else {}
-        self._long_reader = self._reader.execution_options(**frozen)
 
     def _create_engine(self) -> Engine:
         # hide_parameters: a traceback must never show a customer's row.
@@ -114,15 +115,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that only reads: a consistent view that blocks nobody."""
+        """One transaction that only reads: every statement sees what the first one saw, and nobody is blocked."""
         with translated(), self._reader.begin() as connection:
             yield connection
 
-    @contextmanager
-    def long_read(self) -> Iterator[Connection]:
-        """One transaction that only reads, of which every statement sees what the first one saw."""
-        with translated(), self._long_reader.begin() as connection:
-            yield connection
+    #: What takes long needs nothing more. (SQLAlchemy's options for it would leave the connection without autocommit.)
+    long_read = read
 
     def among(self, column: Any) -> Any:
         """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""
@@ -222,8 +220,33 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    reads = connection.get_execution_options().get("lifecycle_reads", False)
-    to_driver(connection, "BEGIN" if reads else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("lifecycle_reads", False):
+        to_driver(connection, "BEGIN")
+        return
+    to_driver(connection, "PRAGMA busy_timeout=0")
+    try:
+        _begin_writing(connection)
+    finally:
+        to_driver(connection, _PATIENCE)
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Take SQLite's one write lock, in competition with other processes.
+
+    SQLite itself would sleep ever longer, up to 100 ms, between two tries: beside a process that writes one
+    small transaction after another a daemon came to its turn seconds late. Short sleeps keep the race even.
+    """
+    waited = 0.0
+    while True:
+        try:
+            to_driver(connection, "BEGIN IMMEDIATE")
+            return
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != SQLITE_BUSY or waited > LOCK_TIMEOUT_SECONDS:
+                raise
+        pause = uniform(0.5, 1.5) / 1000
+        sleep(pause)
+        waited += pause
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
