@@ -86,7 +86,7 @@ class Database:
             engine = create_engine(
                 self.url,
                 hide_parameters=True,
-                connect_args={"connect_timeout": 10, "application_name": "lifecycle"},
+                connect_args={"connect_timeout": 10, "application_name": "lifecycle", "client_encoding": "utf8"},
             )
             event.listen(engine, "connect", _prepare_postgresql)
             event.listen(engine, "checkin", _note_idle)
@@ -118,9 +118,6 @@ class Database:
         """One transaction that only reads: every statement sees what the first one saw, and nobody is blocked."""
         with translated(), self._reader.begin() as connection:
             yield connection
-
-    #: What takes long needs nothing more. (SQLAlchemy's options for it would leave the connection without autocommit.)
-    long_read = read
 
     def among(self, column: Any) -> Any:
         """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""

@@ -95,7 +95,11 @@ class Engine(Questions):
 
     @property
     def policy(self) -> Policy:
-        """The policy that this engine keeps."""
+        """The policy that this engine keeps.
+
+        To find it out may take a connection, the first time. So it is asked for before a transaction begins: where
+        connections are few, all would hold one and wait for a second.
+        """
         if self._policy is None:
             self._policy = self._given_policy or self.kept_policy()
         return self._policy
@@ -216,8 +220,9 @@ class Engine(Questions):
             raise
 
     def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
+        policy = self.policy
         with self.database.write() as connection:
-            snapshot = self.store.load_to_change(connection, account_id, self.policy)
+            snapshot = self.store.load_to_change(connection, account_id, policy)
             now = self.clock.now()
             if request_id is not None:
                 earlier = self.store.replayed(connection, account_id, request_id)
@@ -229,8 +234,8 @@ class Engine(Questions):
                     return earlier
             withdrawable = self.store.withdrawable(connection, event, [account_id])
             asked = replace(asked, unclaimed=account_id in withdrawable)
-            decision = decide(snapshot, event, asked, now, self.policy)
-            entry = Entry.of_request(snapshot, asked, now, self.policy.version, request_id)
+            decision = decide(snapshot, event, asked, now, policy)
+            entry = Entry.of_request(snapshot, asked, now, policy.version, request_id)
             written = self.store.write(connection, snapshot, decision, entry)
             self.store.follow_hold(connection, event, {account_id: written.number}, asked.case, now)
             return written
@@ -324,9 +329,10 @@ class Engine(Questions):
         at = now if at is None else in_utc(at, "at")
         if at > now:
             raise InvalidInput(f"Activity can't lie in the future: {at} is after {now}.")
+        policy = self.policy
         with self.database.write() as connection:
-            self.store.require_policy(connection, self.policy)
-            written = self.store.record_activity(connection, account_id, at, now, self.policy)
+            self.store.require_policy(connection, policy)
+            written = self.store.record_activity(connection, account_id, at, now, policy)
             if not written:
                 self.store.load(connection, account_id)
             return written
@@ -374,9 +380,9 @@ class Engine(Questions):
                 pass
 
     def _next_instants(self) -> list[datetime]:
-        now = self.clock.now()
+        now, courier = self.clock.now(), self.courier
         with self.database.read() as connection:
-            delivery = self.courier.next_due(connection, now)
+            delivery = courier.next_due(connection, now)
             return [*self.store.next_due(connection).values(), *([] if delivery is None else [delivery])]
 
 

@@ -107,7 +107,7 @@ def _lines(
     on_progress: Callable[[int], None],
 ) -> Generator[str]:
     store, done = engine.store, 0
-    with engine.database.long_read() as connection:
+    with engine.database.read() as connection:
         store.check_schema(connection)
         if account_id is not None:
             store.load(connection, account_id)

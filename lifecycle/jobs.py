@@ -112,3 +112,12 @@ def log_handlers(handlers: Mapping[Effect, Any]) -> None:
             consequence="Nobody outside is told, and yet the notices among them count as given.",
             advice="Name a program in [handlers.<effect>] of the configuration for each.",
         )
+
+
+def log_polling(seconds: float) -> None:
+    """Say that announcements can't be heard here."""
+    _log.warning(
+        "announcements are not heard",
+        consequence=f"What other processes change is seen within {seconds:g} seconds, not at once.",
+        advice="Give the daemon a database URL that leads past the pooling proxy, if that is too late.",
+    )

@@ -31,6 +31,8 @@ OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
 
 
 _SECOND = timedelta(seconds=1)
+#: What a task says of time.
+_DATES = ("promised", *PROMISES)
 
 
 @dataclass
@@ -196,7 +198,7 @@ class Courier:
             outbox.c.effect.not_in(DESTRUCTIVE) | self._may_destroy(),
             outbox.c.effect.not_in(OPPOSITES) | ~waits_for,
         )
-        told = [outbox.c[name] for name in ("id", "account_id", "number", "effect", "attempts", "promised", *PROMISES)]
+        told = [outbox.c[name] for name in ("id", "account_id", "number", "effect", "attempts", *_DATES)]
         return (
             select(*told, accounts.c.company, superseded.label("superseded"))
             .join(accounts, accounts.c.id == outbox.c.account_id)
@@ -333,18 +335,18 @@ def _iso(at: datetime) -> str:
 
 
 def _claimed(row: Any, owners: Sequence[str]) -> Claimed:
-    dates = {name: getattr(row, name) for name in ("promised", *PROMISES)}
-    payload = {
-        "company": row.company,
-        "owners": list(owners),
-        **{name: _iso(at) for name, at in dates.items() if at is not None},
-    }
+    """A row of what is claimable (:attr:`Courier._claimable`) as a task; unpacked at once, since there are many."""
+    id, account_id, number, effect, attempts, *dates, company, _superseded = row
+    payload = {"company": company, "owners": list(owners)}
+    for name, at in zip(_DATES, dates, strict=True):
+        if at is not None:
+            payload[name] = _iso(at)
     task = Task(
-        id=row.id,
-        account_id=row.account_id,
-        effect=str(row.effect),
+        id=id,
+        account_id=account_id,
+        effect=str(effect),
         payload=payload,
-        attempt=row.attempts + 1,
-        idempotency_key=f"{row.account_id}:{row.number}:{row.effect}",
+        attempt=attempts + 1,
+        idempotency_key=f"{account_id}:{number}:{effect}",
     )
-    return Claimed(task, row.number, row.effect)
+    return Claimed(task, number, effect)

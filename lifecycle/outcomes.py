@@ -6,10 +6,9 @@ one batch carries back two things, is written one by one.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, literal, select, update
 
@@ -52,8 +51,7 @@ _CARRIED: Mapping[tuple[Effect, State], Move] = {
 _MEANINGFUL = frozenset(effect for effect, _ in _CARRIED)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A task in the hands of this worker; ``number`` is the history entry that owes it."""
 
     task: Task
@@ -61,8 +59,7 @@ class Claimed:
     effect: Effect
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of it: a receipt or nothing, or else an error."""
 
     claimed: Claimed

@@ -101,15 +101,16 @@ class Questions:
 
     def at_risk(self) -> list[tuple[Risk, int]]:
         """What endangers a promise now, and how many accounts it concerns; nothing else is listed."""
-        now = self.clock.now()
+        now, policy = self.clock.now(), self.policy
         with self.database.read() as connection:
-            counts = [(risk, self.store.count(connection, risk.test, now, self.policy)) for risk in RISKS]
+            counts = [(risk, self.store.count(connection, risk.test, now, policy)) for risk in RISKS]
         return [(risk, count) for risk, count in counts if count]
 
     def outbox_counts(self) -> dict[str, int]:
         """How many outbox rows there are per status."""
+        courier = self.courier
         with self.database.read() as connection:
-            return self.courier.counts(connection)
+            return courier.counts(connection)
 
     def heartbeats(self) -> list[dict[str, Any]]:
         """When each daemon was last seen."""

@@ -201,7 +201,7 @@ class Reads:
             .where(self.database.among(owners.c.account_id))
             .order_by(owners.c.account_id, owners.c.number)
         )
-        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}):
+        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}).all():
             emails.setdefault(account_id, []).append(email)
         return emails
 

@@ -31,7 +31,7 @@ import structlog
 
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput, LifecycleError, PolicyError, SchemaOutdated
-from lifecycle.jobs import PACE, Job, log_batch, log_delivery, log_handlers, log_risks
+from lifecycle.jobs import PACE, Job, log_batch, log_delivery, log_handlers, log_polling, log_risks
 from lifecycle.log import described
 from lifecycle.machine import TIMERS
 from lifecycle.notify import announcements
@@ -122,9 +122,10 @@ class Daemon:
 
     def _prepare(self) -> None:
         try:
+            policy = self.engine.policy
             with self.engine.database.read() as connection:
                 self.engine.store.check_schema(connection)
-                self.engine.store.require_policy(connection, self.engine.policy)
+                self.engine.store.require_policy(connection, policy)
         except LifecycleError as error:
             _log.error("daemon can't start", error=type(error).__name__, advice=str(error))
             raise
@@ -134,7 +135,7 @@ class Daemon:
             daemon=self.name,
             pid=os.getpid(),
             database=str(self.engine.database),
-            policy=self.engine.policy.version,
+            policy=policy.version,
             resync_seconds=self._resync,
         )
         log_handlers(self.engine.handlers)
@@ -340,16 +341,22 @@ class Daemon:
         self._risks_at = ended + (ended - begun) / _RISKS_SHARE
 
     def _hear(self) -> None:
-        """Wake the loop whenever another process has announced a change; listens again when the line is cut."""
+        """Wake the loop whenever another process has announced a change; listens again when the line is cut.
+
+        Where nobody can listen, the loop's own looks at the database have to do.
+        """
         line = Job("listener")
         while not self._stopped:
             try:
                 for _ in announcements(self.engine.database, self._stopping):
                     line.went_well()
                     self._queue.put(None)
+                break
             except Exception as error:
                 line.failed(error, self._resync)
                 _until(self._stopping, line.not_before)
+        if not self._stopped:
+            log_polling(self._resync)
 
 
 @contextmanager

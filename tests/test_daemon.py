@@ -1,91 +1,41 @@
 """The daemon as operators meet it: a process that is started, signalled, killed, cut off and started again."""
 
 import contextlib
-import json
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from lifecycle import Actor, Effect, Engine, ManualClock, State
-from lifecycle.tables import accounts, history, outbox
+from lifecycle import Actor, Effect, Engine, State
+from tests.daemons import (
+    DAY,
+    HANG,
+    Process,
+    assert_whole,
+    back_then,
+    multiply,
+    now,
+    open_trial,
+    scalar,
+    starting,
+    until,
+)
 
-RUNNER = """
-import json, sys, time
-from datetime import timedelta
-from lifecycle import Effect, Engine
-from lifecycle.errors import LifecycleError
-from lifecycle.handlers.command import Command
-from lifecycle.log import configure
-from lifecycle.scheduler import Daemon
-
-wanted = json.loads(sys.argv[1])
-configure()
-handlers = {
-    Effect(effect): Command(program) if program else lambda task: time.sleep(600)
-    for effect, program in wanted["handlers"].items()
-}
-engine = Engine(wanted["url"], handlers=handlers, batch=wanted["batch"])
-try:
-    sys.exit(Daemon(engine, name=wanted["name"], resync=timedelta(seconds=wanted["resync"])).run())
-except LifecycleError:
-    sys.exit(1)
-"""
 #: Confirms whatever it is given.
 ECHO = ["echo", "receipt"]
-DAY = timedelta(days=1)
-
-
-class Process:
-    """A daemon in a process of its own, with its log."""
-
-    def __init__(self, log: Path, **wanted: Any) -> None:
-        self._log = log
-        with log.open("wb") as stream:
-            self.popen = subprocess.Popen([sys.executable, "-c", RUNNER, json.dumps(wanted)], stderr=stream)
-
-    def log(self, event: str) -> list[dict[str, Any]]:
-        """The lines of this event; one that is being written is left out."""
-        lines = self._log.read_text().split("\n")[:-1]
-        return [line for line in map(json.loads, lines) if line["event"] == event]
-
-    def moved(self) -> int:
-        """How many moves it has logged."""
-        return sum(sum(line["moves"].values()) for line in self.log("batch"))
-
-    def ended_after(self, number: signal.Signals) -> float:
-        """Send a signal, and wait: the seconds until the process was gone."""
-        sent = time.monotonic()
-        self.popen.send_signal(number)
-        self.popen.wait(20)
-        return time.monotonic() - sent
 
 
 @pytest.fixture
 def start(url: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts daemons on ``url``; none outlives the test."""
-    started: list[Process] = []
-
-    def start(
-        resync: float = 30, batch: int = 10_000, handlers: Mapping[Effect, Sequence[str] | None] | None = None
-    ) -> Process:
-        name = f"daemon-{len(started)}"
-        wanted = {"url": url, "name": name, "resync": resync, "batch": batch, "handlers": handlers or {}}
-        started.append(Process(tmp_path / f"{name}.log", **wanted))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.popen.kill()
-        process.popen.wait()
+    with starting(url, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
@@ -97,66 +47,8 @@ def present(url: str) -> Iterator[Engine]:
     engine.close()
 
 
-@contextlib.contextmanager
-def back_then(url: str, instant: datetime) -> Iterator[Engine]:
-    """An engine that lives in the past and confirms everything; what happens there lies in the past today."""
-    receipts = {effect: lambda task: "receipt" for effect in Effect}
-    engine = Engine(url, clock=ManualClock(instant), handlers=receipts)
-    engine.migrate()
-    yield engine
-    engine.close()
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait for something to come true; what it was."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-    return found
-
-
-def open_trial(url: str, ends_at: datetime, account_id: str = "trial") -> None:
-    with back_then(url, ends_at - 30 * DAY) as past:
-        past.open_account(account_id, company="Acme", owners=["ann@acme.test"])
-
-
-def multiply(engine: Engine, account_id: str, count: int) -> None:
-    """``count`` more accounts like this one, without owners."""
-    series = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
-    with engine.database.write() as connection:
-        for table in (accounts, history, outbox):
-            key = "id" if table is accounts else "account_id"
-            rest = ", ".join(f'"{column.name}"' for column in table.c if column.name not in (key, "id"))
-            copies = f"SELECT '{account_id}-' || n.i, {rest} FROM {table.name}, n WHERE {key} = '{account_id}'"
-            connection.execute(text(f"{series} INSERT INTO {table.name} ({key}, {rest}) {copies}"))
-        engine.store.announce(connection)
-
-
 def in_state(engine: Engine, state: State) -> int:
     return engine.summary()[state]
-
-
-def scalar(engine: Engine, query: str) -> int:
-    with engine.database.read() as connection:
-        return int(connection.scalar(text(query)))
-
-
-def assert_whole(engine: Engine) -> None:
-    """History is contiguous and folds to each account's state, and each reminder owes one effect: promise 1."""
-    counted = "SELECT count(*) FROM history h WHERE h.account_id = a.id"
-    assert scalar(engine, f"SELECT count(*) FROM account a WHERE a.version <> ({counted})") == 0
-    last = "SELECT h.dest FROM history h WHERE h.account_id = a.id AND h.number = a.version"
-    assert scalar(engine, f"SELECT count(*) FROM account a WHERE a.state <> ({last})") == 0
-    follows = "one.account_id = two.account_id AND two.number = one.number + 1"
-    broken = f"SELECT count(*) FROM history one JOIN history two ON {follows} WHERE one.dest <> two.source"
-    assert scalar(engine, broken) == 0
-    reminders = scalar(engine, "SELECT count(*) FROM history WHERE step = 'remind'")
-    assert scalar(engine, "SELECT count(*) FROM outbox WHERE effect LIKE 'remind%'") == reminders
 
 
 # --- Punctuality -----------------------------------------------------------------------------------
@@ -288,7 +180,7 @@ def test_a_hung_program_does_not_delay_sigterm(
 
 def test_a_hung_function_is_cut_off_with_the_process(url: str, present: Engine, start: Callable[..., Process]) -> None:
     open_trial(url, now() + DAY)
-    daemon = start(handlers={Effect.REMIND_TRIAL_END: None})
+    daemon = start(handlers={Effect.REMIND_TRIAL_END: HANG})
     until(lambda: [task for task in _tasks(present) if task["attempts"]])
     assert daemon.ended_after(signal.SIGINT) < 5
     assert daemon.popen.returncode == 0

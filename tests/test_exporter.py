@@ -250,7 +250,7 @@ def test_what_changes_while_an_export_runs_is_not_in_it(
 def test_an_export_can_write_nothing_on_postgresql(postgresql_url: str) -> None:
     engine = Engine(postgresql_url)
     engine.migrate()
-    with engine.database.long_read() as connection:
+    with engine.database.read() as connection:
         shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in
                  ("transaction_isolation", "transaction_read_only")]  # fmt: skip
     assert shown == ["repeatable read", "on"]
@@ -338,7 +338,7 @@ def test_rows_stay_on_the_server_until_they_are_written(
     engine.migrate()
     import_accounts(engine, EXAMPLE)
     monkeypatch.setattr(reads, "_PAGE", 10)
-    with engine.database.long_read() as connection:
+    with engine.database.read() as connection:
         for stream in (engine.store.stream_accounts, engine.store.stream_history):
             pages = stream(connection, None, None)
             assert len(next(pages)) == 10

@@ -191,9 +191,10 @@ def daemon(
 
 def _ready(engine: "Engine") -> "Engine":
     """The engine, unless its database has no schema or keeps another policy: that is said now, not once work is due."""
+    policy = engine.policy
     with engine.database.read() as connection:
         engine.store.check_schema(connection)
-        engine.store.require_policy(connection, engine.policy)
+        engine.store.require_policy(connection, policy)
     return engine
 
 
@@ -220,10 +221,10 @@ def outbox_list(
     from lifecycle.tables import Status
 
     wanted = None if status is None else Status(parsing.nearest(status, Status, "status"))
-    engine = run.engine
+    engine, courier = run.engine, run.engine.courier
     with engine.database.read() as connection:
         engine.store.check_schema(connection)
-        rows = engine.courier.rows(connection, wanted, account)
+        rows = courier.rows(connection, wanted, account)
     if run.json:
         output.emit(dict(row) for row in islice(rows, limit))
         return
