@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    cast,
     column,
     create_engine,
     event,
@@ -122,13 +123,13 @@ class Database:
     def among(self, column: Any) -> Any:
         """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""
         if self.is_postgresql:
-            return column == any_(bindparam("ids", type_=ARRAY(column.type)))
+            return column == any_(cast(bindparam("ids", type_=Text), ARRAY(column.type)))
         listed = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
         return column.in_(select(listed.c.value))
 
     def ids(self, values: Iterable[Any]) -> Any:
         """The parameter that :meth:`among` expects."""
-        return list(values) if self.is_postgresql else json.dumps(list(values))
+        return _array(values) if self.is_postgresql else json.dumps(list(values))
 
     def given(self, values: Mapping[Any, Any], key: Any, value: Any) -> Any:
         """``values`` as a table of a statement with the columns ``key`` and ``value`` of these types.
@@ -136,9 +137,10 @@ class Database:
         It is one parameter or two, however many they are.
         """
         if self.is_postgresql:
-            keys, others = literal(list(values), ARRAY(key)), literal(list(values.values()), ARRAY(value))
+            given = ((key, values), (value, values.values()))
+            arrays = (cast(literal(_array(column), Text), ARRAY(kind)) for kind, column in given)
             return (
-                func.unnest(keys, others)
+                func.unnest(*arrays)
                 .table_valued(column("key", key), column("value", value), name="given")
                 .render_derived()
             )
@@ -194,6 +196,18 @@ class Turns:
                     self._waiting.popleft().release()
                 else:
                     self._taken = False
+
+
+def _array(values: Iterable[Any]) -> str:
+    """An array as PostgreSQL writes it: the driver takes ten times as long for one of thousands."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    text = str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _parsed(url: str) -> URL:

@@ -50,15 +50,21 @@ class Instant(TypeDecorator[datetime]):
         """Instants are always bound, never written into a statement."""
         raise NotImplementedError("Instants are bound parameters.")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Database to Python."""
-        if value is None:
-            return None
-        return value.astimezone(UTC) if isinstance(value, datetime) else EPOCH + value * MICROSECOND
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Database to Python: one function for a column, since a claim reads tens of thousands of instants."""
+        return _in_utc if dialect.name == "postgresql" else _since_epoch
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """What is compared with an instant is an instant."""
         return self
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+def _since_epoch(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 class _Shift(FunctionElement[datetime]):

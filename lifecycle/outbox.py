@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, or_, select, update
 
 from lifecycle.errors import InvalidInput, LifecycleError
 from lifecycle.instants import Instant
-from lifecycle.outcomes import CONFIRMS, REMINDS, Claimed, Outcome, Outcomes
+from lifecycle.outcomes import CONFIRMS, DATES, REMINDS, Claimed, Outcome, Outcomes
 from lifecycle.policy import Policy
 from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
-from lifecycle.store import PROMISES, Store
+from lifecycle.store import Store
 from lifecycle.tables import COLUMNS, Status, accounts, outbox
-from lifecycle.task import SMALLEST, DeliverySettings, Handler, Task
+from lifecycle.task import SMALLEST, DeliverySettings, Handler
 from lifecycle.terms import compile_term
 from lifecycle.terms import now as now_term
 
@@ -31,8 +31,6 @@ OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
 
 
 _SECOND = timedelta(seconds=1)
-#: What a task says of time.
-_DATES = ("promised", *PROMISES)
 
 
 @dataclass
@@ -103,13 +101,13 @@ class Courier:
         report = DeliveryReport()
         while not stop():
             begun = clock()
-            claimed = self._claim(begun, report)
+            claimed, owners = self._claim(begun, report)
             if claimed is None:
                 with self.database.read() as connection:
                     report.next_due = self.next_due(connection, clock())
                 return report
             if claimed:
-                self._work(claimed, clock, stop, report)
+                self._work(claimed, owners, clock, stop, report)
             self._resize(clock() - begun)
         report.finished = False
         return report
@@ -122,7 +120,12 @@ class Courier:
             self._size = max(self._size // 4, min(SMALLEST, self.settings.batch))
 
     def _work(
-        self, claimed: list[Claimed], clock: Callable[[], datetime], stop: Callable[[], bool], report: DeliveryReport
+        self,
+        claimed: list[Claimed],
+        owners: Mapping[str, Sequence[str]],
+        clock: Callable[[], datetime],
+        stop: Callable[[], bool],
+        report: DeliveryReport,
     ) -> None:
         """Hand the tasks over; what the lease or the stop leaves undone is given back untouched."""
         expires = clock() + self.settings.lease / 2
@@ -131,12 +134,12 @@ class Courier:
             if stop() or clock() > expires:
                 self._give_back(claimed[position:])
                 break
-            outcomes.append(self._attempt(one))
+            outcomes.append(self._attempt(one, owners.get(one.account_id, ())))
         self._settle(outcomes, clock(), report)
 
-    def _attempt(self, claimed: Claimed) -> Outcome:
+    def _attempt(self, claimed: Claimed, owners: Sequence[str]) -> Outcome:
         try:
-            receipt = self.handlers[claimed.effect](claimed.task)
+            receipt = self.handlers[claimed.effect](claimed.task(owners))
         except Exception as error:  # whatever a handler raises means: try again
             return Outcome(claimed, error=f"{type(error).__name__}: {error}"[:2000])
         if receipt is not None and not isinstance(receipt, str):
@@ -147,24 +150,25 @@ class Courier:
 
     # --- Claims ------------------------------------------------------------------------------
 
-    def _claim(self, now: datetime, report: DeliveryReport) -> list[Claimed] | None:
-        """The oldest tasks that are due, now this worker's; None when there are none.
+    def _claim(self, now: datetime, report: DeliveryReport) -> tuple[list[Claimed] | None, Mapping[str, Sequence[str]]]:
+        """The oldest tasks that are due, now this worker's, and their accounts' owners; None when there are none.
 
         What is no longer true is withdrawn instead.
         """
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
-            rows = connection.execute(self._claimable, {"now": now, "size": self._size}).all()
+            found = connection.execute(self._claimable, {"now": now, "size": self._size})
+            rows = [Claimed._make((*row[:7], row[7:])) for row in found]
             withdrawn = [row.id for row in rows if row.superseded]
             if withdrawn:
                 connection.execute(self._withdraw, {"now": now, "ids": self.database.ids(withdrawn)})
                 report.withdrawn += len(withdrawn)
             taken = [row for row in rows if not row.superseded]
             if taken:
-                ids = self.database.ids([row.id for row in taken])
+                ids = self.database.ids(row.id for row in taken)
                 connection.execute(self._take, {"until": now + self.settings.lease, "ids": ids})
             owners = self.store.owners_of(connection, {row.account_id for row in taken})
-        return [_claimed(row, owners.get(row.account_id, ())) for row in taken] if rows else None
+        return (taken if rows else None), owners
 
     @cached_property
     def _withdraw(self) -> Any:
@@ -198,9 +202,10 @@ class Courier:
             outbox.c.effect.not_in(DESTRUCTIVE) | self._may_destroy(),
             outbox.c.effect.not_in(OPPOSITES) | ~waits_for,
         )
-        told = [outbox.c[name] for name in ("id", "account_id", "number", "effect", "attempts", *_DATES)]
+        told = (outbox.c.id, outbox.c.account_id, outbox.c.number, outbox.c.effect, outbox.c.attempts + 1)
+        dates = (outbox.c[name] for name in DATES)
         return (
-            select(*told, accounts.c.company, superseded.label("superseded"))
+            select(*told, superseded.label("superseded"), accounts.c.company, *dates)  # as Claimed has them
             .join(accounts, accounts.c.id == outbox.c.account_id)
             .where(_OPEN, or_(superseded, may_be_tried))
             .order_by(outbox.c.due_at, outbox.c.id)
@@ -227,7 +232,7 @@ class Courier:
                 update(outbox)
                 .where(outbox.c.id == bindparam("key"), outbox.c.attempts == bindparam("attempt"))
                 .values(attempts=outbox.c.attempts - 1, claimed_until=None),
-                [{"key": one.task.id, "attempt": one.task.attempt} for one in claimed],
+                [{"key": one.id, "attempt": one.attempt} for one in claimed],
             )
 
     def next_due(self, connection: Connection, now: datetime) -> datetime | None:
@@ -264,7 +269,7 @@ class Courier:
             effect = str(outcome.claimed.effect)
             if outcome.error is None:
                 report.delivered[effect] += 1
-            elif outcome.claimed.task.attempt >= self.settings.attempts:
+            elif outcome.claimed.attempt >= self.settings.attempts:
                 report.parked[effect] += 1
             else:
                 report.failed[effect] += 1
@@ -326,27 +331,3 @@ class Courier:
         if task_id is not None and count == 0:
             raise InvalidInput(f"Task {task_id} is not parked; see `lifecycle outbox list --status parked`.")
         return int(count)
-
-
-@lru_cache(maxsize=10_000)
-def _iso(at: datetime) -> str:
-    """Many tasks of one claim say the same dates."""
-    return at.isoformat()
-
-
-def _claimed(row: Any, owners: Sequence[str]) -> Claimed:
-    """A row of what is claimable (:attr:`Courier._claimable`) as a task; unpacked at once, since there are many."""
-    id, account_id, number, effect, attempts, *dates, company, _superseded = row
-    payload = {"company": company, "owners": list(owners)}
-    for name, at in zip(_DATES, dates, strict=True):
-        if at is not None:
-            payload[name] = _iso(at)
-    task = Task(
-        id=id,
-        account_id=account_id,
-        effect=str(effect),
-        payload=payload,
-        attempt=attempts + 1,
-        idempotency_key=f"{account_id}:{number}:{effect}",
-    )
-    return Claimed(task, number, effect)

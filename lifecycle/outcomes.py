@@ -7,7 +7,7 @@ one batch carries back two things, is written one by one.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, literal, select, update
@@ -20,7 +20,7 @@ from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.rows import Move, Transition, timer_of
 from lifecycle.states import Effect, State
-from lifecycle.store import Entry, Store
+from lifecycle.store import PROMISES, Entry, Store
 from lifecycle.tables import Status, accounts, outbox
 from lifecycle.task import Task
 
@@ -47,16 +47,39 @@ _CARRIED: Mapping[tuple[Effect, State], Move] = {
     **{(effect, state): Move.of_notice(_reminded(effect, state)) for effect in REMINDS for state in State},
     **{(effect, state): Move.of_receipt(row) for effect, row in CONFIRMS.items() for state in row.sources},
 }
+#: What a task says of time.
+DATES = ("promised", *PROMISES)
 #: Effects whose delivery moves an account.
 _MEANINGFUL = frozenset(effect for effect, _ in _CARRIED)
 
 
 class Claimed(NamedTuple):
-    """A task in the hands of this worker; ``number`` is the history entry that owes it."""
+    """A row of the outbox in the hands of this worker; ``number`` is the history entry that owes it.
 
-    task: Task
+    ``superseded``: it is no longer true, and to be withdrawn. ``dates`` are those of :data:`DATES`. Thousands are held
+    at a time, so this is kept small; the task is made when it is handed over.
+    """
+
+    id: int
+    account_id: str
     number: int
     effect: Effect
+    attempt: int
+    superseded: bool
+    company: str
+    dates: tuple[datetime | None, ...]
+
+    def task(self, owners: Sequence[str]) -> Task:
+        """What the handler is given."""
+        said = {name: _iso(at) for name, at in zip(DATES, self.dates, strict=True) if at is not None}
+        return Task(
+            id=self.id,
+            account_id=self.account_id,
+            effect=str(self.effect),
+            payload={"company": self.company, "owners": list(owners), **said},
+            attempt=self.attempt,
+            idempotency_key=f"{self.account_id}:{self.number}:{self.effect}",
+        )
 
 
 class Outcome(NamedTuple):
@@ -92,18 +115,18 @@ class Outcomes:
     def _write_together(
         self, connection: Connection, successes: Sequence[Outcome], now: datetime, policy: Policy
     ) -> None:
-        by_id = {outcome.claimed.task.id: outcome for outcome in successes}
+        by_id = {outcome.claimed.id: outcome for outcome in successes}
         states = set(connection.scalars(self._locked_states, {"ids": self.database.ids(by_id)}))
         # A receipt counts whoever holds the claim by now: what was destroyed is destroyed.
         for counted_before in connection.scalars(self._delivered_before, {"ids": self.database.ids(by_id)}):
             del by_id[counted_before]
         self._mark_delivered(connection, {id: outcome.receipt for id, outcome in by_id.items()}, now)
         meaningful = [outcome for outcome in by_id.values() if outcome.claimed.effect in _MEANINGFUL]
-        per_account = Counter(outcome.claimed.task.account_id for outcome in meaningful)
+        per_account = Counter(outcome.claimed.account_id for outcome in meaningful)
         together: dict[Effect, list[int]] = {}
         for outcome in meaningful:
-            if per_account[outcome.claimed.task.account_id] == 1:
-                together.setdefault(outcome.claimed.effect, []).append(outcome.claimed.task.id)
+            if per_account[outcome.claimed.account_id] == 1:
+                together.setdefault(outcome.claimed.effect, []).append(outcome.claimed.id)
             else:
                 self._carry_back(connection, outcome, now, policy)
         for effect, ids in together.items():
@@ -157,7 +180,7 @@ class Outcomes:
 
     def _write_failure(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
         """Note the error, unless the claim was lost; a reminder that is given up starts to count all the same."""
-        task = outcome.claimed.task
+        task = outcome.claimed
         self.store.load(connection, task.account_id, lock=True)
         values = {"last_error": outcome.error, "claimed_until": None, **self._after_failure(task.attempt, now)}
         noted = connection.execute(
@@ -170,7 +193,7 @@ class Outcomes:
 
     def _carry_back(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
         """What one delivery means for its account, if anything: the same as for many, decided as a request is."""
-        snapshot = self.store.load(connection, outcome.claimed.task.account_id, lock=True)
+        snapshot = self.store.load(connection, outcome.claimed.account_id, lock=True)
         effect = outcome.claimed.effect
         if not _carries(outcome, snapshot):
             return
@@ -184,6 +207,12 @@ class Outcomes:
             except Refused:
                 return  # the receipt is kept; the account has gone where it no longer matters
         self.store.write(connection, snapshot, decision, Entry(now, policy.version))
+
+
+@lru_cache(maxsize=10_000)
+def _iso(at: datetime) -> str:
+    """Many tasks of one claim say the same dates."""
+    return at.isoformat()
 
 
 def _carries(outcome: Outcome, account: Snapshot) -> bool:

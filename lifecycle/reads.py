@@ -193,16 +193,16 @@ class Reads:
         )
         return self._snapshots(connection, rows.mappings().all())
 
-    def owners_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
+    def owners_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The owners' addresses of each of these accounts that has any, in their order."""
-        emails: dict[str, list[str]] = {}
+        emails: dict[str, tuple[str, ...]] = {}
         query = (
             select(owners.c.account_id, owners.c.email)
             .where(self.database.among(owners.c.account_id))
             .order_by(owners.c.account_id, owners.c.number)
         )
-        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}).all():
-            emails.setdefault(account_id, []).append(email)
+        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}):
+            emails[account_id] = (*emails.get(account_id, ()), email)
         return emails
 
     def _snapshots(self, connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Snapshot]:

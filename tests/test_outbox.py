@@ -234,7 +234,7 @@ def test_an_outcome_that_cannot_be_written_does_not_lose_the_others(
 
     def poisoned(connection: Any, outcomes: Any, *rest: Any) -> None:
         write(connection, outcomes, *rest)
-        if any(outcome.claimed.task.account_id == "a1" for outcome in outcomes):
+        if any(outcome.claimed.account_id == "a1" for outcome in outcomes):
             raise InvalidInput("this one is poison")
 
     monkeypatch.setattr(engine.courier._outcomes, "write", poisoned)
