@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+RIVALS := .venv/.rivals
 
 # constraints.txt pins the build's own needs too; pip has one setting for each of the two.
 export PIP_CONSTRAINT := constraints.txt
@@ -11,11 +12,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install check test soak demo diagrams clean
+.PHONY: help install check test soak bench bench-quick demo diagrams clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 install: $(STAMP) ## Install the package and its tools into .venv
 
@@ -39,6 +40,18 @@ test: install ## Run all tests; ARGS="-k sweep" is passed on
 
 soak: install ## Random lives and populations, 25 times as many as the suite tries
 	@LIFECYCLE_SOAK=25 $(BIN)/python -m pytest -n 2 --timeout 0 tests/test_promises.py tests/test_equivalence.py tests/test_terms.py $(ARGS)
+
+# Rivals and plots are of no use to anything else.
+$(RIVALS): $(STAMP)
+	@echo "Installing what the benchmark compares with"
+	@$(BIN)/python -m pip install -qq -e '.[dev,bench]'
+	@touch $@
+
+bench: $(RIVALS) ## Every figure beside its rivals, into benchmarks/RESULTS.md; ARGS="--only growth"
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(RIVALS) ## The same with small numbers, in under two minutes; keeps nothing
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 demo: install ## 300 accounts live through 14 months, in under a minute
 	@$(BIN)/lifecycle demo

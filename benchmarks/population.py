@@ -1,11 +1,11 @@
 """Many accounts in one condition: one is led there by the engine, so that it is valid, and then multiplied."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Table
 
 from benchmarks.lab import Lab, bare
 from lifecycle import Actor, Engine, ManualClock
@@ -22,54 +22,75 @@ CONDITIONS: dict[str, tuple[str, int | None, int | None, int | None, int]] = {
     "expire_trial": ("trial", None, None, None, 30),
     "cancel_expired_trial": ("trial", None, None, None, 60),
     "cancel_unpaid": ("paid", 20, None, 20, 200),
+    "remind_inactive": ("free", None, None, None, 351),
     "cancel_inactive": ("free", None, None, None, 365),
     "revoke_access": ("paid", 20, 0, None, 20),
     "delete_content": ("paid", 20, 0, None, 30),
     "purge_backups": ("paid", 20, 0, None, 59),
 }
+#: What belongs to an account, and by which column.
+_TABLES: tuple[tuple[Table, str], ...] = (
+    (accounts, "id"),
+    (owners, "account_id"),
+    (history, "account_id"),
+    (outbox, "account_id"),
+)
+
+
+def due_after(condition: str) -> timedelta:
+    """How long after its beginning an account's timer is due."""
+    return CONDITIONS[condition][-1] * DAY
 
 
 def lead(engine: Engine, condition: str) -> None:
-    """One account, at the instant at which the timer of ``condition`` is due."""
-    plan, period, cancelled, frozen, due = CONDITIONS[condition]
+    """One account, begun now, at the instant at which the timer of ``condition`` is due."""
+    plan, period, cancelled, frozen, _ = CONDITIONS[condition]
     clock = engine.clock
     assert isinstance(clock, ManualClock)
-    ends = None if period is None else START + period * DAY
+    begun = clock.now()
+    ends = None if period is None else begun + period * DAY
     engine.open_account(TEMPLATE, company="Template Ltd", owners=[OWNER], plan=plan, period_ends_at=ends)
     if cancelled is not None:
         engine.fire(TEMPLATE, "cancel", actor=Actor.owner(OWNER))
     if frozen is not None:
-        engine.run_until(START + frozen * DAY)
+        engine.run_until(begun + frozen * DAY)
         engine.fire(TEMPLATE, "freeze", actor=Actor.billing("psp"))
-    engine.run_until(START + due * DAY - timedelta(microseconds=1))
-    clock.set(START + due * DAY)
+    due = begun + due_after(condition)
+    engine.run_until(due - timedelta(microseconds=1))
+    clock.set(due)
 
 
-def multiply(engine: Engine, count: int, *, first: int = 1, due_at: str = "t.due_at") -> None:
+def multiply(engine: Engine, count: int, *, first: int = 1, later: str = "0", shifted: Sequence[str] = ()) -> None:
     """``count`` accounts like the template, numbered from ``first``; then :func:`drop_template` ends the preparation.
 
-    ``due_at`` is an SQL expression over the template ``t`` and the number ``i``.
+    ``later`` is an SQL expression over the number ``i``: the microseconds by which the account's columns
+    ``shifted`` come later than the template's. What is copied needs no check: foreign keys, and the disk, come
+    afterwards.
     """
     last = first + count - 1
     if engine.database.is_postgresql:
-        numbers = f"SELECT i FROM generate_series({first}, {last}) AS s(i)"
-        name = "'account-' || lpad(i::text, 9, '0')"
+        numbers = f"SELECT i, ({later})::bigint AS later FROM generate_series({first}::bigint, {last}) AS s(i)"
+        name, delay = "'account-' || lpad(i::text, 9, '0')", "later * interval '1 microsecond'"
+        without_checks = ["SET session_replication_role = replica", "SET synchronous_commit = off"]
     else:
         numbers = (
-            f"WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last}) SELECT i FROM s"
+            f"WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last}) "
+            f"SELECT i, {later} AS later FROM s"
         )
-        name = "printf('account-%09d', i)"
-    with engine.database.write() as connection:
-        for table, key in ((accounts, "id"), (owners, "account_id"), (history, "account_id"), (outbox, "account_id")):
-            copied = [c.name for c in table.c if c.name != key and not (table is outbox and c.name == "id")]
-            values = [due_at if table is accounts and c == "due_at" else f't."{c}"' for c in copied]
-            quoted = ", ".join(f'"{c}"' for c in copied)
-            connection.execute(
-                text(
-                    f"INSERT INTO {table.name} ({key}, {quoted}) SELECT {name}, {', '.join(values)} "
-                    f"FROM ({numbers}) AS n CROSS JOIN {table.name} AS t WHERE t.{key} = '{TEMPLATE}'"
-                )
-            )
+        name, delay = "printf('account-%09d', i)", "later"
+        without_checks = ["PRAGMA foreign_keys = OFF", "PRAGMA synchronous = OFF", "PRAGMA cache_size = -2000000"]
+    connection = bare(engine)
+    for setting in without_checks:
+        connection.execute(setting)
+    for table, key in _TABLES:
+        copied = [c.name for c in table.c if c.name != key and not (table is outbox and c.name == "id")]
+        values = [f't."{c}" + {delay}' if table is accounts and c in shifted else f't."{c}"' for c in copied]
+        quoted = ", ".join(f'"{c}"' for c in copied)
+        connection.execute(
+            f"INSERT INTO {table.name} ({key}, {quoted}) SELECT {name}, {', '.join(values)} "
+            f"FROM ({numbers}) AS n CROSS JOIN {table.name} AS t WHERE t.{key} = '{TEMPLATE}'"
+        )
+    connection.close()
 
 
 @dataclass(frozen=True)
@@ -99,14 +120,19 @@ def backlog(lab: Lab, kind: str, condition: str, count: int, *, requested: bool 
         multiply(engine, count)
         drop_template(engine)
         engine.close()  # a copy is made of a database that nobody uses
-        yield Backlog(lab, kind, engine.database.url.render_as_string(hide_password=False), clock)
+        yield Backlog(lab, kind, url_of(engine), clock)
+
+
+def url_of(engine: Engine) -> str:
+    return engine.database.url.render_as_string(hide_password=False)
 
 
 def drop_template(engine: Engine) -> None:
     """Remove the template, and have the database look at its tables as a running one would have done."""
-    with engine.database.write() as connection:
-        for table, key in ((outbox, "account_id"), (history, "account_id"), (owners, "account_id"), (accounts, "id")):
-            connection.execute(text(f"DELETE FROM {table.name} WHERE {key} = '{TEMPLATE}'"))
+    connection = bare(engine)
+    for table, key in reversed(_TABLES):
+        connection.execute(f"DELETE FROM {table.name} WHERE {key} = '{TEMPLATE}'")
+    connection.close()
     settle(engine)
 
 

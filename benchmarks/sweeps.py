@@ -56,15 +56,15 @@ def compared(rounds: int, prepared: Backlog, name: str, size: int) -> list[float
     return speeds
 
 
-def warm_up(engine: Engine, name: str) -> None:
+def warm_up(engine: Engine, name: str) -> int:
     """One account is moved, so that connections are open and statements known, as in a running daemon."""
     asked = count()
-    if name in JOBS:
-        engine.sweeper.batch, batch = 1, engine.sweeper.batch
-        engine.sweep(states=[State(JOBS[name].source)], stop=lambda: next(asked) >= 1)
-        engine.sweeper.batch = batch
-    else:
-        only(engine, name).deliver(stop=lambda: next(asked) >= 2)
+    if name in RECEIPTS:
+        return only(engine, name).deliver(stop=lambda: next(asked) >= 2).delivered.total()
+    engine.sweeper.batch, batch = 1, engine.sweeper.batch
+    moved = engine.sweep(states=[State(JOBS[name].source)], stop=lambda: next(asked) >= 1).moved
+    engine.sweeper.batch = batch
+    return moved
 
 
 def ours(engine: Engine, name: str) -> int:
