@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.lab import bare, confirm
+from benchmarks.lab import bare, confirm, wire
 from lifecycle import Engine, Task
 from lifecycle.instants import EPOCH, MICROSECOND
 from lifecycle.sweep import BATCH
@@ -120,7 +120,7 @@ class Handwritten:
             self.given: dict[str, Any] = {"now": now}
         else:
             self.now, self.day, self.mark = ":now", "86400000000", ":{}"
-            self.given = {"now": (now - EPOCH) // MICROSECOND}
+            self.given = {"now": wire(engine, now)}
             self.connection.execute("CREATE TEMP TABLE picked (key INTEGER PRIMARY KEY)")
 
     def close(self) -> None:

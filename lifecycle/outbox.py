@@ -141,12 +141,12 @@ class Courier:
         try:
             receipt = self.handlers[claimed.effect](claimed.task(owners))
         except Exception as error:  # whatever a handler raises means: try again
-            return Outcome(claimed, error=f"{type(error).__name__}: {error}"[:2000])
+            return Outcome(claimed, error=_storable(f"{type(error).__name__}: {error}"[:2000]))
         if receipt is not None and not isinstance(receipt, str):
-            return Outcome(claimed, error=f"The handler returned {receipt!r}; a receipt is text, or None.")
+            return Outcome(claimed, error=f"The handler returned {ascii(receipt)[:2000]}; a receipt is text, or None.")
         if claimed.effect in DESTRUCTIVE and not (receipt and receipt.strip()):
             return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
-        return Outcome(claimed, receipt=receipt)
+        return Outcome(claimed, receipt=receipt and _storable(receipt))
 
     # --- Claims ------------------------------------------------------------------------------
 
@@ -331,3 +331,11 @@ class Courier:
         if task_id is not None and count == 0:
             raise InvalidInput(f"Task {task_id} is not parked; see `lifecycle outbox list --status parked`.")
         return int(count)
+
+
+def _storable(text: str) -> str:
+    """Text from outside without what a database can't keep: a NUL, or half of a surrogate pair.
+
+    One such receipt must not hold up the thousands that are written together with it.
+    """
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -164,6 +164,18 @@ def test_a_receipt_that_is_not_text_is_a_failure(engine: Engine, handler: Record
 # --- Claims ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["torn \ud83d", "cut \0 off"])
+def test_text_that_no_database_can_keep_holds_nobody_up(engine: Engine, handler: Recorder, text: str) -> None:
+    for account_id in ("a1", "a2"):
+        engine.open_account(account_id, company="Acme Ltd", owners=[ANN], plan="free")
+        engine.fire(account_id, "cancel", actor=Actor.owner(ANN))
+    handler.error = RuntimeError(text)
+    assert engine.deliver().failed == {"stop_billing": 2}
+    handler.error, handler.receipt = None, text
+    engine.clock.set(engine.clock.now() + DAY)  # type: ignore[attr-defined]
+    assert engine.deliver().delivered == {"stop_billing": 2}
+
+
 def test_a_claim_whose_worker_died_lapses_and_another_takes_the_task_up(engine: Engine, handler: Recorder) -> None:
     cancelled(engine)
     handler.error = KeyboardInterrupt()  # the worker is killed in the middle of its work
