@@ -60,21 +60,20 @@ def lead(engine: Engine, condition: str) -> None:
     clock.set(due)
 
 
-def multiply(engine: Engine, count: int, *, first: int = 1, later: str = "0", shifted: Sequence[str] = ()) -> None:
-    """``count`` accounts like the template, numbered from ``first``; then :func:`drop_template` ends the preparation.
+def multiply(engine: Engine, count: int, *, later: str = "0", shifted: Sequence[str] = ()) -> None:
+    """``count`` accounts like the template, numbered from 1; then :func:`drop_template` ends the preparation.
 
     ``later`` is an SQL expression over the number ``i``: the microseconds by which the account's columns
-    ``shifted`` come later than the template's. What is copied needs no check: foreign keys, and the disk, come
-    afterwards.
+    ``shifted`` come later than the template's. Copies of a valid account need no look at foreign keys, and what a
+    crash would cost is made again.
     """
-    last = first + count - 1
     if engine.database.is_postgresql:
-        numbers = f"SELECT i, ({later})::bigint AS later FROM generate_series({first}::bigint, {last}) AS s(i)"
+        numbers = f"SELECT i, ({later})::bigint AS later FROM generate_series(1::bigint, {count}) AS s(i)"
         name, delay = "'account-' || lpad(i::text, 9, '0')", "later * interval '1 microsecond'"
         without_checks = ["SET session_replication_role = replica", "SET synchronous_commit = off"]
     else:
         numbers = (
-            f"WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last}) "
+            f"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {count}) "
             f"SELECT i, {later} AS later FROM s"
         )
         name, delay = "printf('account-%09d', i)", "later"

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.figures import Figure, Verdict
@@ -31,7 +32,7 @@ def table(section: str, figures: Iterable[Figure]) -> Table:
     for number, heading in enumerate(HEADINGS):
         shown.add_column(heading, justify="right" if 2 <= number <= 5 and number != 4 else "left")
     for figure in figures:
-        name = f"{figure.name}\n[dim]{figure.note}[/]" if figure.note else figure.name
+        name = f"{figure.name}\n[dim]{escape(figure.note)}[/]" if figure.note else figure.name
         shown.add_row(name, *_cells(figure)[1:-1], f"[{_STYLES[figure.verdict]}]{figure.verdict}[/]")
     return shown
 
@@ -83,7 +84,7 @@ def _processor() -> str:
 
 def _section(name: str, figures: Iterable[Figure]) -> str:
     rows = [HEADINGS, ("---", "---", "---:", "---:", "---", "---:", "---", "---"), *map(_cells, figures)]
-    lines = ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(_in_a_cell(cell) for cell in row) + " |" for row in rows]
     return "\n".join([f"## {name}", "", *lines])
 
 
@@ -100,6 +101,11 @@ def _cells(figure: Figure) -> tuple[str, ...]:
         str(figure.goal or ""),
         str(figure.verdict),
     )
+
+
+def _in_a_cell(text: str) -> str:
+    """A note may quote an error, with whatever is in it."""
+    return " ".join(text.replace("|", "\\|").split()) or " "
 
 
 def _number(value: float | None) -> str:

@@ -1,8 +1,8 @@
 """One of several processes that share a backlog: waits for a word, works, and says what its share was.
 
-``python -m benchmarks.worker sweep|deliver NAME URL INSTANT`` prints ``ready``, starts at a line on standard
-input, and prints JSON: how many accounts moved or tasks were delivered, and when it found nothing more, in
-seconds of the monotonic clock.
+``python -m benchmarks.worker NAME URL INSTANT``, with the name of one of the sweeps' figures, prints ``ready``,
+starts at a line on standard input, and prints JSON: how many accounts moved or tasks were delivered, and when
+it found nothing more, in seconds of the monotonic clock.
 """
 
 import json
