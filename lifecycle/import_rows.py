@@ -177,10 +177,12 @@ class RowReader:
             except InvalidInput as error:
                 row.problems.append((name, _without(name, str(error))))
         row.digest = _digest(stated)
+        complete = all(map(stated.get, REQUIRED))
         row.owners, row.cases = stated.pop("owners", ()), stated.pop("legal_holds", ())
         row.columns |= stated
         row.columns["legal_holds"] = len(row.cases)
-        self._check_people(row)
+        if not complete or row.columns["state"] is State.PURGED:
+            self._check_people(row)
         if row.columns["state"] is not None:
             self._derive_and_check(row, stated)
         return row
@@ -189,23 +191,22 @@ class RowReader:
         """Company and owners are required, except of a purged account, which keeps no personal data."""
         columns = row.columns
         purged = columns["state"] is State.PURGED
-        required = {name: row.owners if name == "owners" else columns[name] for name in REQUIRED}
-        if purged or not all(required.values()):
-            found = {column for column, _ in row.problems}
-            for column, value in required.items():
-                personal = column in ("company", "owners")
-                if not value and column not in found and not (personal and purged):
-                    row.problems.append((column, "must not be blank."))
-                elif value and personal and purged:
-                    row.problems.append((column, "must be blank: a purged account keeps no personal data."))
-            columns["company"] = columns["company"] or ""
+        found = {column for column, _ in row.problems}
+        for column in REQUIRED:
+            value = row.owners if column == "owners" else columns[column]
+            personal = column in ("company", "owners")
+            if not value and column not in found and not (personal and purged):
+                row.problems.append((column, "must not be blank."))
+            elif value and personal and purged:
+                row.problems.append((column, "must be blank: a purged account keeps no personal data."))
+        columns["company"] = columns["company"] or ""
 
     def _derive_and_check(self, row: Row, stated: Mapping[str, Any]) -> None:
         columns = row.columns
         shape = _kept(self._shapes, _shape_of(stated, len(row.cases)), lambda: self._shape(columns, stated))
         for column, read in shape.derived:
             columns[column] = read(columns)
-        given = _shape_of({column: columns[column] for column, _ in shape.derived})
+        given = _shape_of({name: columns[name] for name, _ in shape.derived if columns[name] is not None})
         settled = _kept(shape.settled, given, lambda: self._settled(columns))
         columns["due_at"] = settled.due(columns)
         checks = settled.checks if columns["due_at"] is not None else [*settled.checks, *settled.resting]
@@ -273,9 +274,8 @@ class RowReader:
 
 
 def _shape_of(facts: Mapping[str, Any], cases: int = 0) -> tuple[Any, ...]:
-    """Words as they are, dates and other facts by their names alone; None is no fact."""
-    words = [(name, value) if name in _WORDS else name for name, value in facts.items() if value is not None]
-    return (cases, *words)
+    """The names of the facts, and what the words among them say; dates and texts count by their names alone."""
+    return (cases, *facts, *map(facts.get, _WORDS))
 
 
 def _kept(cache: dict[Any, T], key: Any, make: Callable[[], T]) -> T:

@@ -5,9 +5,10 @@ not matter. What a row may say is in :mod:`lifecycle.import_rows` and in docs/im
 """
 
 import csv
+import gc
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
@@ -105,6 +106,18 @@ def import_accounts(
     return report
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for garbage in cycles: a batch makes none, and its thousands of objects would set one off each time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class _TakeBack(Exception):
     """Leaves a transaction without committing it."""
 
@@ -120,11 +133,17 @@ class _Import:
 
     def run(self, connection: Any, records: Iterator["Record"], on_progress: Callable[[int], None]) -> None:
         self.store.require_policy(connection, self.policy)
-        while batch := [(record, self._read(record)) for record in islice(records, BATCH)]:
-            self._write(connection, batch)
-            self.report.rows += len(batch)
+        while read := self._one_batch(connection, records):
+            self.report.rows += read
             on_progress(self.report.rows)
         self.store.announce(connection)
+
+    def _one_batch(self, connection: Any, records: Iterator["Record"]) -> int:
+        """How many rows were read and written."""
+        with _without_collector():
+            batch = [(record, self._read(record)) for record in islice(records, BATCH)]
+            self._write(connection, batch)
+            return len(batch)
 
     def _read(self, record: "Record") -> Row:
         problem = record.problem

@@ -163,8 +163,12 @@ class Store(Reads):
         self._put(connection, history, entries)
 
     def _put(self, connection: Connection, into: Table, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add rows, given by columns, at the speed of the driver: SQLAlchemy takes longer than the database."""
+        """Add rows, given by columns, at the speed of the driver: SQLAlchemy takes longer than the database.
+
+        Columns without a value are left to the database. None of them has a default.
+        """
         dialect = connection.dialect
+        columns = {name: values for name, values in columns.items() if values.count(None) < len(values)}
         target = f"{into.name} ({', '.join(map(dialect.identifier_preparer.quote, columns))})"
         rows = zip(*(_bound(into.c[name], values, dialect) for name, values in columns.items()), strict=True)
         if self.database.is_postgresql:
