@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,14 @@ from typing import TypeVar
 import psycopg
 from sqlalchemy import make_url
 
-from lifecycle import Effect, Engine, Policy, Task
+from lifecycle import Effect, Engine, Policy, Safety, Task
 from lifecycle.clock import Clock
 from lifecycle.database import PRAGMAS
 from lifecycle.instants import EPOCH, MICROSECOND
 
 T = TypeVar("T")
+#: A backlog is destroyed as fast as it can be: what the brake is there to prevent.
+UNBRAKED = Safety(accounts_per_hour=10**9, accounts_per_day=10**9)
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 DATABASES = (SQLITE, POSTGRESQL)
 #: What differs from a fresh PostgreSQL: memory for a machine of this size, and no checkpoint within a measurement.
@@ -87,7 +89,7 @@ class Lab:
     ) -> Iterator[Engine]:
         """An engine on a database of its own; every effect is confirmed at once, and nothing is logged."""
         with self.database(kind, like) as url:
-            engine = Engine(url, policy=policy, clock=clock, handlers=dict.fromkeys(Effect, confirm))
+            engine = Engine(url, policy=policy, clock=clock, handlers=dict.fromkeys(Effect, confirm), safety=UNBRAKED)
             try:
                 if like is None:
                     engine.migrate()
@@ -106,9 +108,17 @@ def wire(engine: Engine, instant: datetime) -> "datetime | int":
     return instant if engine.database.is_postgresql else (instant - EPOCH) // MICROSECOND
 
 
-def confirm(task: Task) -> str:
-    """A handler whose own work takes no time."""
-    return f"receipt for {task.idempotency_key}"
+class Confirm:
+    """A handler whose own work takes no time, for one task or many."""
+
+    def __call__(self, task: Task) -> str:
+        return f"receipt for {task.idempotency_key}"
+
+    def many(self, tasks: Sequence[Task]) -> list[str]:
+        return [self(task) for task in tasks]
+
+
+confirm = Confirm()
 
 
 def bare(engine: Engine) -> "sqlite3.Connection | psycopg.Connection":

@@ -10,7 +10,7 @@ import sys
 import time
 from datetime import datetime
 
-from benchmarks.lab import confirm
+from benchmarks.lab import UNBRAKED, confirm
 from benchmarks.sweeps import ours, warm_up
 from lifecycle import Effect, Engine, ManualClock
 
@@ -18,7 +18,7 @@ from lifecycle import Effect, Engine, ManualClock
 def main() -> None:
     name, url, instant = sys.argv[1:]
     clock = ManualClock(datetime.fromisoformat(instant))
-    engine = Engine(url, clock=clock, handlers=dict.fromkeys(Effect, confirm))
+    engine = Engine(url, clock=clock, handlers=dict.fromkeys(Effect, confirm), safety=UNBRAKED)
     warm = warm_up(engine, name)
     print("ready", flush=True)
     sys.stdin.readline()

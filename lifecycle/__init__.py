@@ -4,12 +4,14 @@ A map of the package, from the bottom up::
 
     errors, task, actor, clock, inputs      the small words
     policy      durations and switches, and the clauses of the policy
+    safety      what holds destruction back, as an operator sets it
     terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
     states      states, events, effects, and what each state grants
     filters                                 which accounts, by what they are
     guards, rows, deadlines                 what a row of the definition is made of
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
+    gate, brake                             the clock in doubt; how much is destroyed at a time
     reads, store, sweep, outbox             one change, a million changes, and what is owed for them
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
     answers, risks, questions, engine       Engine: the one class that scripts use
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
     from lifecycle.errors import (
         AccountExists,
         AccountNotFound,
+        ClockInDoubt,
         Conflict,
         DatabaseUnavailable,
         DefinitionError,
         GuardRefused,
         InvalidInput,
+        LedgerUnusable,
         LifecycleError,
         NoSuchTransition,
         NotAuthorised,
@@ -49,17 +53,20 @@ if TYPE_CHECKING:
     )
     from lifecycle.filters import Filter
     from lifecycle.policy import Clause, Policy
+    from lifecycle.safety import Safety
     from lifecycle.states import Effect, Event, Plan, State
-    from lifecycle.task import DeliverySettings, Handler, Task
+    from lifecycle.task import DeliverySettings, Found, Handler, Receipt, Task, Undeliverable
 
 _ERRORS = (
     "AccountExists",
     "AccountNotFound",
+    "ClockInDoubt",
     "Conflict",
     "DatabaseUnavailable",
     "DefinitionError",
     "GuardRefused",
     "InvalidInput",
+    "LedgerUnusable",
     "LifecycleError",
     "NoSuchTransition",
     "NotAuthorised",
@@ -74,12 +81,12 @@ _HOMES = {
     **dict.fromkeys(("Clock", "ManualClock", "SystemClock"), "clock"),
     **dict.fromkeys(("Clause", "Policy"), "policy"),
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
-    **dict.fromkeys(("Handler", "Task"), "task"),
+    **dict.fromkeys(("DeliverySettings", "Found", "Handler", "Receipt", "Task", "Undeliverable"), "task"),
     "ActivityReport": "activity",
     "BulkPlan": "bulk",
-    "DeliverySettings": "task",
     "Engine": "engine",
     "Filter": "filters",
+    "Safety": "safety",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list of public names
 

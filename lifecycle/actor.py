@@ -59,6 +59,7 @@ class Request:
     email: str | None = None
     period_ends_at: datetime | None = None
     case: str | None = None
+    hold_ends_at: datetime | None = None
     receipt: str | None = None
     unclaimed: bool = False
 

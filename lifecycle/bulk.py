@@ -280,7 +280,7 @@ class Bulk:
             ],
         )
         numbers = {snapshot.id: decision.changes["version"] for snapshot, decision in page}
-        self.store.follow_hold(connection, self.event, numbers, self.asked.case, now)
+        self.store.follow_hold(connection, self.event, numbers, self.asked, now)
 
     # --- Repetitions -----------------------------------------------------------------------------
 

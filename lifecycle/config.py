@@ -1,4 +1,4 @@
-"""The configuration file: one TOML file with the policy, the handlers and how hard the outbox tries.
+"""The configuration file: one TOML file with the policy, the handlers, how hard the outbox tries, and the brake.
 
 ::
 
@@ -12,25 +12,31 @@
     [delivery]
     attempts = 8
 
+    [safety]                        # what holds destruction back
+    accounts_per_day = 50
+    share_per_day = 0.01
+    outage = "72 hours"
+
 It is read strictly: whatever is unknown or malformed raises, and the message names the key.
 """
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lifecycle.errors import InvalidInput
-from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words, parse_duration
+from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
+from lifecycle.registry import handlers_of
+from lifecycle.safety import Safety
+from lifecycle.settings import read_count, read_duration, read_path, read_share, read_table, refuse_unknown
 from lifecycle.states import Effect
-from lifecycle.task import DeliverySettings, Handler
+from lifecycle.task import DeliverySettings
 
-_TABLES = ("policy", "handlers", "delivery")
-_HANDLER_KEYS = ("command", "timeout")
+_TABLES = ("policy", "handlers", "delivery", "safety")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ class Config:
     """
 
     policy: Policy | None = None
-    handlers: dict[Effect, Handler] = field(default_factory=dict)
+    handlers: dict[Effect, Any] = field(default_factory=dict)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    safety: Safety = field(default_factory=Safety)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -53,12 +60,14 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     environment = os.environ if environment is None else environment
     content = {} if path is None else _read(path)
     folder = Path() if path is None else path.parent
-    _known(content, _TABLES, "the configuration", "table")
-    delivery = _delivery(_table(content, "delivery"))
+    refuse_unknown(content, _TABLES, "the configuration", "table")
+    tables = {name: read_table(content.get(name, {}), name) for name in _TABLES}
+    delivery = _delivery(tables["delivery"])
     return Config(
-        _policy(_table(content, "policy") if "policy" in content else None, environment),
-        _handlers(_table(content, "handlers"), folder, delivery),
+        _policy(tables["policy"] if "policy" in content else None, environment),
+        handlers_of(tables["handlers"], folder, delivery),
         delivery,
+        _safety(tables["safety"], folder),
     )
 
 
@@ -82,38 +91,12 @@ def _policy(table: Mapping[str, Any] | None, environment: Mapping[str, str]) -> 
     return Policy.from_mapping({**(table or {}), **overrides})
 
 
-def _handlers(table: Mapping[str, Any], folder: Path, delivery: DeliverySettings) -> dict[Effect, Handler]:
-    _known(table, Effect, "[handlers]", "effect")
-    return {Effect(name): _handler(_table(table, name, "handlers."), name, folder, delivery) for name in table}
-
-
-def _handler(table: Mapping[str, Any], effect: str, folder: Path, delivery: DeliverySettings) -> Handler:
-    where = f"handlers.{effect}"
-    _known(table, _HANDLER_KEYS, f"[{where}]", "key")
-    command = table.get("command")
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) and word for word in command):
-        raise InvalidInput(f'{where}.command must be a list such as ["/path/program", "argument"], not {command!r}.')
-    program, *arguments = command
-    if "/" in program:
-        program = str((folder / program).absolute())
-    timeout = _duration(table.get("timeout", "60 seconds"), f"{where}.timeout")
-    # A claim that lapses while its handler still works would hand the same task to a second one.
-    if timeout > delivery.lease / 2:
-        raise InvalidInput(
-            f"{where}.timeout ({duration_words(timeout)}) must be at most half of delivery.lease "
-            f"({duration_words(delivery.lease)}); lengthen the lease."
-        )
-    from lifecycle.handlers.command import Command
-
-    return Command([program, *arguments], timeout)
-
-
 def _delivery(table: Mapping[str, Any]) -> DeliverySettings:
     defaults = {setting.name: setting.default for setting in fields(DeliverySettings)}
-    _known(table, defaults, "[delivery]", "key")
+    refuse_unknown(table, defaults, "[delivery]", "key")
     values: dict[str, Any] = {}
     for name, value in table.items():
-        parse = _duration if isinstance(defaults[name], timedelta) else _count
+        parse = read_duration if isinstance(defaults[name], timedelta) else read_count
         values[name] = parse(value, f"delivery.{name}")
     settings = DeliverySettings(**values)
     if settings.first_wait > settings.longest_wait:
@@ -124,38 +107,21 @@ def _delivery(table: Mapping[str, Any]) -> DeliverySettings:
     return settings
 
 
-def _duration(value: Any, name: str) -> timedelta:
-    duration = parse_duration(value, name)
-    if not timedelta(0) < duration <= timedelta(days=365):
-        raise InvalidInput(f"{name} must lie between 1 second and 365 days, not {value!r}.")
-    return duration
+#: How a setting of :class:`Safety` is read, by the type of its default.
+_SAFETY: Mapping[type, Callable[[Any, str], Any]] = {
+    int: lambda value, name: read_count(value, name, least=0, most=1_000_000_000),
+    float: read_share,
+    timedelta: read_duration,
+}
 
 
-def _count(value: Any, name: str) -> int:
-    if type(value) is not int or not 1 <= value <= 100_000:
-        raise InvalidInput(f"{name} must be a whole number between 1 and 100,000, not {value!r}.")
-    return value
-
-
-def _table(content: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
-    table = content.get(name, {})
-    if not isinstance(table, dict):
-        raise InvalidInput(f"{prefix}{name} must be a table: [{prefix}{name}].")
-    return table
-
-
-def _known(content: Mapping[str, Any], known: Iterable[str], where: str, what: str) -> None:
-    """Refuse names that are not ``known``, with the nearest that is."""
-    names = [str(name) for name in known]
-    for name in content:
-        if name not in names:
-            raise InvalidInput(f"Unknown {what} {name!r} in {where}: {_hint(name, names)}")
-
-
-def _hint(name: str, names: list[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    if name in {setting.name for setting in fields(Policy)}:
-        return "it is a policy setting; put it below [policy]."
-    return f"choose from {', '.join(names)}."
+def _safety(table: Mapping[str, Any], folder: Path) -> Safety:
+    refuse_unknown(table, (setting.name for setting in fields(Safety)), "[safety]", "key")
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        where = f"safety.{name}"
+        if name == "ledger":
+            values[name] = read_path(value, where, folder)
+        else:
+            values[name] = _SAFETY[type(getattr(Safety(), name))](value, where)
+    return Safety(**values)

@@ -5,11 +5,11 @@ the driver raises leaves this module as one of the package's own errors.
 """
 
 import json
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from random import uniform
-from sqlite3 import SQLITE_BUSY
 from threading import Lock
 from time import monotonic, sleep
 from typing import Any
@@ -49,6 +49,8 @@ LOCK_TIMEOUT_SECONDS = 30
 #: PostgreSQL's channel on which every committed change of an account is announced.
 CHANNEL = "lifecycle"
 
+#: An SQLite file up to this many bytes is written anew within a second.
+SMALL = 128 * 1024 * 1024
 _PATIENCE = f"PRAGMA busy_timeout={LOCK_TIMEOUT_SECONDS * 1000}"
 #: How every connection to SQLite is set up.
 PRAGMAS = (
@@ -153,6 +155,23 @@ class Database:
             type_coerce(func.json_extract(pair, "$[1]"), value).label("value"),
         ).subquery("given")
 
+    def forget(self) -> None:
+        """SQLite: what was erased leaves the file's pages and the write-ahead log, unless somebody reads just then.
+
+        Erased cells are overwritten (``secure_delete``), but a page that was split keeps copies of some in its gap,
+        until the file is written anew. That is done up to :data:`SMALL` bytes; a larger one is its operator's affair.
+        PostgreSQL forgets when it vacuums, and when its log is recycled: likewise.
+        """
+        if self.is_postgresql or self.url.database in (None, "", ":memory:"):
+            return
+        with translated(), self._turns(), self._engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            pages, size = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+            with suppress(sqlite3.OperationalError):  # another process writes: the next time will do
+                if pages * size <= SMALL:
+                    driver.execute("VACUUM")
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -253,7 +272,7 @@ def _begin_writing(connection: Connection) -> None:
             to_driver(connection, "BEGIN IMMEDIATE")
             return
         except DBAPIError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) != SQLITE_BUSY or waited > LOCK_TIMEOUT_SECONDS:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or waited > LOCK_TIMEOUT_SECONDS:
                 raise
         pause = uniform(0.5, 1.5) / 1000
         sleep(pause)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from lifecycle.engine import Engine
+from lifecycle.errors import LedgerUnusable
 from lifecycle.handlers.log import log
 from lifecycle.outcomes import REMINDS
 from lifecycle.policy import duration_words
@@ -97,6 +98,54 @@ def _outbox(engine: Engine) -> Iterator[Finding]:
     yield Finding(Level.OK, "outbox", f"{counts.get(Status.PENDING, 0):,} effects are pending.")
 
 
+def _brake(engine: Engine) -> Iterator[Finding]:
+    brake = engine.brake()
+    waiting = sum(brake.waiting.values())
+    if brake.tripped:
+        opens = "" if brake.opens_at is None else f"; by itself it opens again at {brake.opens_at:%Y-%m-%d %H:%M} UTC"
+        yield Finding(
+            Level.PROBLEM,
+            "brake",
+            f"{waiting:,} accounts are due to be destroyed, and the brake lets {brake.free:,} through now{opens}.",
+            "Find out why they are so many: `lifecycle brake status`. If it is right, `lifecycle brake release`.",
+        )
+    else:
+        yield Finding(Level.OK, "brake", f"{waiting:,} accounts are due to be destroyed, {brake.free:,} may be.")
+
+
+def _clock(engine: Engine) -> Iterator[Finding]:
+    doubt = engine.clock_doubt()
+    if doubt is None:
+        yield Finding(Level.OK, "clock", f"It is {engine.clock.now():%Y-%m-%d %H:%M:%S} UTC.")
+    else:
+        stops = "nothing moves by itself" if doubt.stops else "nothing is destroyed"
+        yield Finding(Level.PROBLEM, "clock", f"{doubt.reason} Until that is settled, {stops}.", doubt.advice)
+
+
+def _ledger(engine: Engine) -> Iterator[Finding]:
+    try:
+        report = engine.check_restore()
+    except LedgerUnusable as error:
+        yield Finding(Level.PROBLEM, "ledger", str(error))
+        return
+    if report is None:
+        yield Finding(
+            Level.WARNING,
+            "ledger",
+            "There is no ledger: after a restore from backup nobody would know what was destroyed since.",
+            "Name a file on another disk as [safety] ledger.",
+        )
+    elif report.behind:
+        yield Finding(
+            Level.PROBLEM,
+            "ledger",
+            f"The database has forgotten the destruction of {len(report.behind):,} accounts; nothing is destroyed.",
+            "See `lifecycle restore check`, then `lifecycle restore apply`.",
+        )
+    else:
+        yield Finding(Level.OK, "ledger", f"The ledger and the database agree, over {report.lines:,} lines.")
+
+
 def _daemons(engine: Engine) -> Iterator[Finding]:
     now = engine.clock.now()
     beats = engine.heartbeats()
@@ -132,6 +181,9 @@ def _approval(engine: Engine) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _database,
+    _clock,
+    _brake,
+    _ledger,
     _handlers,
     _risks,
     _outbox,

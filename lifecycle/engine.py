@@ -5,22 +5,26 @@ the store carry it out. See the README for a tour.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lifecycle import inputs
-from lifecycle.actor import Actor, Request, Role
+from lifecycle import holds, inputs
+from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
 from lifecycle.errors import Conflict, InvalidInput, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
+from lifecycle.handlers.several import Several
 from lifecycle.machine import decide, due, event_named
 from lifecycle.policy import Policy
+from lifecycle.precautions import Precautions
 from lifecycle.questions import Questions, request_of
 from lifecycle.reads import HistoryEntry, Snapshot
+from lifecycle.safety import Safety
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
 from lifecycle.store import Entry, Store
 from lifecycle.task import DeliverySettings, Handler
@@ -40,13 +44,14 @@ _BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
 }
 
 
-class Engine(Questions):
+class Engine(Questions, Precautions):
     """Opens a database and keeps one policy on it.
 
     ``url`` is ``sqlite:///accounts.db`` or ``postgresql://…``. Without ``policy`` the one that the
     database keeps is used (the defaults, before the first :meth:`migrate`); with another than that,
     every change is refused with ``PolicyError`` until :meth:`migrate` adopts it. ``handlers``
-    deliver effects; those that destroy have none unless one is given, the others are logged.
+    deliver effects, one each, or several by their names; those that destroy have none unless one is given, the
+    others are logged. ``safety`` says what holds destruction back.
 
     Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
     won several times in a row, :class:`InvalidInput` for malformed arguments.
@@ -58,8 +63,9 @@ class Engine(Questions):
         *,
         policy: Policy | None = None,
         clock: Clock | None = None,
-        handlers: Mapping[Effect, Handler] | None = None,
+        handlers: Mapping[Effect, Handler | Mapping[str, Handler]] | None = None,
         delivery: DeliverySettings | None = None,
+        safety: Safety | None = None,
         batch: int | None = None,
     ) -> None:
         self.database = Database(url)
@@ -67,11 +73,12 @@ class Engine(Questions):
         self.clock = clock or SystemClock()
         self.handlers: dict[Effect, Handler] = {
             **{effect: log for effect in Effect if effect not in DESTRUCTIVE},
-            **(handlers or {}),
+            **{effect: Several(one) if isinstance(one, Mapping) else one for effect, one in (handlers or {}).items()},
         }
         self._given_policy = policy
         self._policy: Policy | None = None
         self._delivery = delivery or DeliverySettings()
+        self.safety = safety or Safety()
         self._batch = batch
         self._sweeper: Sweeper | None = None
         self._courier: Courier | None = None
@@ -84,6 +91,8 @@ class Engine(Questions):
         Adoption moves every account's next date; dates that were stamped stay.
         """
         self.store.migrate()
+        if self.ledger is not None:
+            self.ledger.create()
         with self.database.write() as connection:
             kept = self.store.policy_in_force(connection)
             wanted = self._given_policy or kept or Policy()
@@ -116,7 +125,7 @@ class Engine(Questions):
         if self._sweeper is None:
             from lifecycle.sweep import BATCH, Sweeper
 
-            self._sweeper = Sweeper(self.store, self.policy, self._batch or BATCH)
+            self._sweeper = Sweeper(self.store, self.policy, self._batch or BATCH, self.safety)
         return self._sweeper
 
     @property
@@ -125,11 +134,24 @@ class Engine(Questions):
         if self._courier is None:
             from lifecycle.outbox import Courier
 
-            self._courier = Courier(self.store, self.policy, self.handlers, self._delivery)
+            for handler in self.handlers.values():  # a mail quotes the policy that is kept
+                quote = getattr(handler, "quote", None)
+                if quote is not None:
+                    quote(self.policy.as_text())
+            self._courier = Courier(self.store, self.policy, self.handlers, self._delivery, self.ledger)
         return self._courier
 
+    def forget_purged(self) -> None:
+        """See to it that SQLite's files forget what this engine has purged. The daemon does it once an hour.
+
+        Raises nothing while others write: then the next time will do. PostgreSQL forgets as it vacuums.
+        """
+        if self._courier is not None:
+            self._courier.forget()
+
     def close(self) -> None:
-        """Close handlers that can be closed, and all connections."""
+        """Close handlers that can be closed, and all connections; purged accounts are forgotten before."""
+        self.forget_purged()
         for handler in self.handlers.values():
             close = getattr(handler, "close", None)
             if close is not None:
@@ -222,8 +244,10 @@ class Engine(Questions):
     def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
         policy = self.policy
         with self.database.write() as connection:
-            snapshot = self.store.load_to_change(connection, account_id, policy)
+            snapshot, seen_at = self.store.load_to_change(connection, account_id, policy)
             now = self.clock.now()
+            if self.gate is not None:
+                self.gate.refuse_backwards(now, seen_at)
             if request_id is not None:
                 earlier = self.store.replayed(connection, account_id, request_id)
                 if earlier is not None:
@@ -237,7 +261,7 @@ class Engine(Questions):
             decision = decide(snapshot, event, asked, now, policy)
             entry = Entry.of_request(snapshot, asked, now, policy.version, request_id)
             written = self.store.write(connection, snapshot, decision, entry)
-            self.store.follow_hold(connection, event, {account_id: written.number}, asked.case, now)
+            self.store.follow_hold(connection, event, {account_id: written.number}, asked, now)
             return written
 
     def fire_many(
@@ -272,6 +296,7 @@ class Engine(Questions):
             )
         from lifecycle.bulk import Bulk, selected  # a command that fires nothing need not wait for it
 
+        self.barred()
         bulk = Bulk(self.store, self.policy, name, asked, selected(accounts), wanted, on_page)
         if digest is None:
             return bulk.plan(self.clock.now)
@@ -298,10 +323,15 @@ class Engine(Questions):
         actor: Actor,
         reason: str,
         case: str | None = None,
+        ends_at: datetime | None = None,
         request_id: str | None = None,
     ) -> HistoryEntry:
-        """Place a legal hold: nothing of the account is destroyed while one is in force."""
-        return self.fire(account_id, Event.PLACE_HOLD, actor=actor, reason=reason, case=case, request_id=request_id)
+        """Place a legal hold: nothing of the account is destroyed while one is in force.
+
+        With ``ends_at``, which needs a ``case``, it is released by itself then.
+        """
+        facts = {"case": case, "hold_ends_at": ends_at}
+        return self.fire(account_id, Event.PLACE_HOLD, actor=actor, reason=reason, request_id=request_id, **facts)
 
     def release_hold(
         self,
@@ -314,6 +344,16 @@ class Engine(Questions):
     ) -> HistoryEntry:
         """Release the holds of one case; all of them, without a case."""
         return self.fire(account_id, Event.RELEASE_HOLD, actor=actor, reason=reason, case=case, request_id=request_id)
+
+    def release_ended_holds(self) -> int:
+        """Release the cases all of whose holds have come to their end; how many. Every sweep does it."""
+        with self.database.read() as connection:
+            ended = holds.ended(connection, self.clock.now())
+        for account_id, case in ended:
+            asked = Request(SYSTEM, reason="the hold has come to its end", case=case)
+            with suppress(Refused):  # somebody has just released it
+                self._retrying(partial(self._fire, account_id, Event.RELEASE_HOLD, asked, None))
+        return len(ended)
 
     def contact_owners(self, account_id: str, *, actor: Actor, reason: str) -> HistoryEntry:
         """Write to every owner at the addresses on file (clause unknown-owner)."""
@@ -353,12 +393,20 @@ class Engine(Questions):
     # --- Time --------------------------------------------------------------------------------
 
     def sweep(self, **options: Any) -> "SweepReport":
-        """Fire all that is due now; ``options`` as :meth:`lifecycle.sweep.Sweeper.sweep` takes them."""
-        return self.sweeper.sweep(self.clock.now(), **options)
+        """Fire all that is due now; ``options`` as :meth:`lifecycle.sweep.Sweeper.sweep` takes them.
+
+        Raises :class:`ClockInDoubt` when this host's clock can't be right.
+        """
+        barred = self.barred()
+        self.release_ended_holds()
+        return self.sweeper.sweep(self.clock.now(), barred=barred, **options)
 
     def deliver(self, stop: Callable[[], bool] = lambda: False) -> "DeliveryReport":
-        """Hand all due effects to their handlers, and carry their answers back."""
-        return self.courier.deliver(self.clock.now, stop)
+        """Hand all due effects to their handlers, and carry their answers back.
+
+        Raises :class:`ClockInDoubt` when this host's clock can't be right.
+        """
+        return self.courier.deliver(self.clock.now, stop, self.barred)
 
     def run_until(self, instant: datetime) -> None:
         """Live from due instant to due instant until ``instant``; needs a :class:`ManualClock`."""
@@ -367,10 +415,10 @@ class Engine(Questions):
             raise InvalidInput("run_until leaps through time, so it needs a ManualClock.")
         end = in_utc(instant, "instant")
         while True:
-            handled = self.sweep().moved + self.deliver().handled
-            if handled:
+            swept = self.sweep()
+            if swept.moved + self.deliver().handled:
                 continue  # a delivered notice or a receipt may have made more due at this instant
-            upcoming = [at for at in self._next_instants() if clock.now() < at < end]
+            upcoming = [at for at in self._next_instants(braked=swept.withheld is not None) if clock.now() < at < end]
             if not upcoming:
                 break
             clock.set(min(upcoming))
@@ -379,11 +427,14 @@ class Engine(Questions):
             while self.sweep().moved + self.deliver().handled:
                 pass
 
-    def _next_instants(self) -> list[datetime]:
-        now, courier = self.clock.now(), self.courier
+    def _next_instants(self, braked: bool) -> list[datetime]:
+        now = self.clock.now()
         with self.database.read() as connection:
-            delivery = courier.next_due(connection, now)
-            return [*self.store.next_due(connection).values(), *([] if delivery is None else [delivery])]
+            delivery = self.courier.next_due(connection, now)
+            opens_at = self.sweeper.brake.opens_at(connection, now) if braked else None
+            hold_ends_at = holds.next_end(connection, now)
+            instants = [*self.store.next_due(connection, after=now).values(), delivery, opens_at, hold_ends_at]
+        return [at for at in instants if at is not None]
 
 
 class _Columns:

@@ -11,6 +11,8 @@
     ├── Conflict               another process changed the account at the same moment
     ├── PlanChanged            a bulk change would no longer be the one that was shown
     ├── DatabaseUnavailable    the database can't be reached, or stays locked
+    ├── ClockInDoubt           the clock can't be right, so nothing moves by it
+    ├── LedgerUnusable         the ledger can't be read or written, or is shorter than it was
     ├── SchemaOutdated         the database has no schema, or one of another version
     └── Refused                the definition says no; ``reasons`` lists every reason
         ├── NoSuchTransition   the event does not leave the account's present state
@@ -57,6 +59,14 @@ class PlanChanged(LifecycleError):
 
 class DatabaseUnavailable(LifecycleError):
     """The database can't be reached, or another process keeps it locked. Nothing was changed."""
+
+
+class ClockInDoubt(LifecycleError):
+    """The clock of this host can't be right. Nothing was changed; correct it, or say that it is right."""
+
+
+class LedgerUnusable(LifecycleError):
+    """The ledger of what was destroyed can't be read or written, or lacks lines. Nothing is destroyed until then."""
 
 
 class SchemaOutdated(LifecycleError):

@@ -201,6 +201,11 @@ company_cancelled = Guard(
     (account.cancelled_by == Party.COMPANY) | ~missing(account.terminated_at),
     "An owner cancelled the account, so an owner must ask for its return.",
 )
+hold_end_ahead = Guard(
+    "hold end ahead",
+    missing(request.hold_ends_at) | ((request.hold_ends_at > now) & ~missing(request.case)),
+    "A legal hold that ends by itself needs a case, and an end in the future.",
+)
 hold_in_force = Guard("hold in force", _hold_in_force, "No legal hold of this case is in force.", reads=("case",))
 erasure_confirmed = Guard(
     "erasure confirmed",

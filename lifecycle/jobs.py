@@ -40,6 +40,8 @@ class Job:
     failures: int = 0
     idle: int = 0
     trouble: str | None = None
+    #: Why it destroys nothing for now.
+    withheld: str | None = None
 
     def put_off(self, tries: int, longest: float) -> float:
         """Not again before a while that doubles with ``tries`` up to ``longest`` seconds; returns it."""
@@ -61,6 +63,14 @@ class Job:
         self.failures = 0
         self.trouble = None
         self.not_before = time.monotonic() + PACE
+
+    def withheld_because(self, reason: str | None) -> None:
+        """Say so when destruction begins to be withheld, or to go on."""
+        if reason is not None and self.withheld is None:
+            _log.error("alarm", job=self.name, error="destruction is withheld", advice=reason)
+        elif reason is None and self.withheld is not None:
+            _log.info("destruction goes on", job=self.name)
+        self.withheld = reason
 
 
 def log_batch(state: State, moves: Mapping[tuple[str, str], int]) -> None:

@@ -161,10 +161,11 @@ TRANSITIONS: tuple[Transition, ...] = (
         guards=(g.purge_confirmed,), sets=(("purged_at", now),), scrubs=True,
         clauses=(C.PURGE_60, C.IRREVERSIBLE)),
     # Beside the life of the account
-    Row(event=E.PLACE_HOLD, sources=NOT_PURGED, dest=None, by=ADMIN, guards=(g.reason_given,), takes=("case",),
+    Row(event=E.PLACE_HOLD, sources=NOT_PURGED, dest=None, by=ADMIN, guards=(g.reason_given, g.hold_end_ahead),
+        takes=("case",),
         sets=(("legal_holds", account.legal_holds + literal(1)), *d.WITHDRAW_REQUESTS),
         clauses=(C.DELETE_30, C.PURGE_60)),
-    Row(event=E.RELEASE_HOLD, sources=NOT_PURGED, dest=None, by=ADMIN, guards=(g.reason_given, g.hold_in_force),
+    Row(event=E.RELEASE_HOLD, sources=NOT_PURGED, dest=None, by=ADMIN + TIMER, guards=(g.reason_given, g.hold_in_force),
         sets=(("legal_holds", g.holds_left),
               ("hold_released_at", when(account.legal_holds == 0, now, account.hold_released_at))),
         clauses=(C.DELETE_30, C.PURGE_60)),
@@ -350,6 +351,12 @@ def tick(subject: Any, instant: datetime, values: Policy) -> Decision | None:
 def give_notice(subject: Any, row: Transition, instant: datetime, values: Policy) -> Decision:
     """What the delivery of the present reminder of ``row``'s timer changes: the notice starts to count."""
     return _decision(Move.of_notice(row), {"account": subject, "request": None, "now": instant, "policy": values})
+
+
+def withdraw(subject: Any, row: Transition, instant: datetime, values: Policy) -> Decision:
+    """What it changes that the request of ``row``'s confirmed timer is taken back before a handler has seen it."""
+    sources = {"account": subject, "request": None, "now": instant, "policy": values}
+    return _decision(Move.of_withdrawal(row), sources)
 
 
 def due(subject: Any, instant: datetime, values: Policy) -> datetime | None:

@@ -5,19 +5,24 @@ that was lost in the meantime are fenced off by the number of the attempt, but a
 since what was destroyed is destroyed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, false, func, or_, select, update
+from sqlalchemy import Boolean, Connection, and_, bindparam, case, exists, false, func, or_, select, update
 
-from lifecycle.errors import InvalidInput, LifecycleError
+from lifecycle.errors import InvalidInput, LedgerUnusable, LifecycleError
+from lifecycle.handover import HandOver, takes_many
 from lifecycle.instants import Instant
+from lifecycle.ledger import Ledger
 from lifecycle.outcomes import CONFIRMS, DATES, REMINDS, Claimed, Outcome, Outcomes
 from lifecycle.policy import Policy
+from lifecycle.restore import REMEMBERED, line_of
 from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.store import Store
@@ -31,11 +36,16 @@ OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
 
 
 _SECOND = timedelta(seconds=1)
+#: Seconds for which the look of a claim holds where a handler takes many tasks at once.
+_FRESH = 1.0
 
 
 @dataclass
 class DeliveryReport:
-    """What a delivery did, counted by effect, and when the next attempt is due."""
+    """What a delivery did, counted by effect, and when the next attempt is due.
+
+    ``withheld`` says why tasks that destroy were not handed over.
+    """
 
     delivered: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -43,6 +53,7 @@ class DeliveryReport:
     withdrawn: int = 0
     next_due: datetime | None = None
     finished: bool = True
+    withheld: str | None = None
 
     @property
     def handled(self) -> int:
@@ -86,31 +97,55 @@ class Courier:
     """
 
     def __init__(
-        self, store: Store, policy: Policy, handlers: Mapping[Effect, Handler], settings: DeliverySettings
+        self,
+        store: Store,
+        policy: Policy,
+        handlers: Mapping[Effect, Handler],
+        settings: DeliverySettings,
+        ledger: Ledger | None = None,
     ) -> None:
         self.store = store
         self.database = store.database
         self.policy = policy
         self.handlers = dict(handlers)
         self.settings = settings
+        self.ledger = ledger
         self._size = min(SMALLEST, settings.batch)
         self._outcomes = Outcomes(store, self._after_failure)
+        self._purged = False
 
-    def deliver(self, clock: Callable[[], datetime], stop: Callable[[], bool] = lambda: False) -> DeliveryReport:
-        """Deliver all that is due, until nothing is left or ``stop`` says so (read between tasks)."""
+    def deliver(
+        self,
+        clock: Callable[[], datetime],
+        stop: Callable[[], bool] = lambda: False,
+        barred: Callable[[], str | None] = lambda: None,
+    ) -> DeliveryReport:
+        """Deliver all that is due, until nothing is left or ``stop`` says so (read between tasks).
+
+        ``barred`` is asked before each claim and each last look; while it says why, nothing is destroyed.
+        """
         report = DeliveryReport()
         while not stop():
+            report.withheld = report.withheld or barred()
             begun = clock()
             claimed, owners = self._claim(begun, report)
+            fresh_until = monotonic() + _FRESH
             if claimed is None:
+                self._purged |= report.delivered[Effect.PURGE_BACKUPS] > 0
                 with self.database.read() as connection:
                     report.next_due = self.next_due(connection, clock())
                 return report
             if claimed:
-                self._work(claimed, owners, clock, stop, report)
+                self._work(claimed, owners, clock, stop, barred, report, fresh_until)
             self._resize(clock() - begun)
         report.finished = False
         return report
+
+    def forget(self) -> None:
+        """See to it that the database's files forget what this courier has purged; it takes a moment."""
+        if self._purged:
+            self._purged = False
+            self.database.forget()
 
     def _resize(self, took: timedelta) -> None:
         """Claim more next time while a claim takes less than a second, and less when it takes much more."""
@@ -125,28 +160,89 @@ class Courier:
         owners: Mapping[str, Sequence[str]],
         clock: Callable[[], datetime],
         stop: Callable[[], bool],
+        barred: Callable[[], str | None],
         report: DeliveryReport,
+        fresh_until: float = -math.inf,
     ) -> None:
-        """Hand the tasks over; what the lease or the stop leaves undone is given back untouched."""
-        expires = clock() + self.settings.lease / 2
-        outcomes: list[Outcome] = []
-        for position, one in enumerate(claimed):
-            if stop() or clock() > expires:
-                self._give_back(claimed[position:])
-                break
-            outcomes.append(self._attempt(one, owners.get(one.account_id, ())))
-        self._settle(outcomes, clock(), report)
+        """Hand the tasks over; what the lease, the stop or a bar leaves undone is given back untouched."""
+        patience = self.settings.lease / 2
+        expires = clock() + patience
+        work = HandOver(
+            claimed,
+            owners,
+            self.handlers,
+            last_look=lambda group: self._cleared(group, clock, barred, report, fresh_until),
+            clock=clock,
+            go_on=lambda: not stop() and clock() <= expires,
+            late=lambda outcomes: self._settle(outcomes, clock(), DeliveryReport()),
+        )
+        work.run(patience)
+        if left := work.left:
+            self._give_back(left)
+        self._settle(work.outcomes, clock(), report)
+        if work.error is not None:
+            raise work.error
 
-    def _attempt(self, claimed: Claimed, owners: Sequence[str]) -> Outcome:
+    def _cleared(
+        self,
+        claimed: Sequence[Claimed],
+        clock: Callable[[], datetime],
+        barred: Callable[[], str | None],
+        report: DeliveryReport,
+        fresh_until: float,
+    ) -> Sequence[Claimed] | None:
+        """Those that may be destroyed now; None where nothing may be, which the report then says."""
+        report.withheld = report.withheld or barred()
+        if report.withheld is not None:
+            return None
+        # The claim looked at the same, under the same locks. For many at once, a moment ago is the last moment.
+        fresh = monotonic() < fresh_until and takes_many(self.handlers[claimed[0].effect])
+        if fresh and self.ledger is None:
+            return claimed
         try:
-            receipt = self.handlers[claimed.effect](claimed.task(owners))
-        except Exception as error:  # whatever a handler raises means: try again
-            return Outcome(claimed, error=_storable(f"{type(error).__name__}: {error}"[:2000]))
-        if receipt is not None and not isinstance(receipt, str):
-            return Outcome(claimed, error=f"The handler returned {ascii(receipt)[:2000]}; a receipt is text, or None.")
-        if claimed.effect in DESTRUCTIVE and not (receipt and receipt.strip()):
-            return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
-        return Outcome(claimed, receipt=receipt and _storable(receipt))
+            return self._last_look(claimed, clock(), report)
+        except LedgerUnusable as error:
+            report.withheld = str(error)
+            return None
+
+    def _last_look(self, claimed: Sequence[Claimed], now: datetime, report: DeliveryReport) -> Sequence[Claimed]:
+        """Those that may still be destroyed, looked at under lock right before their handler is called.
+
+        A legal hold, say, may have come since they were claimed. The others are withdrawn, each with the reason. What
+        may be destroyed is in the ledger when this returns.
+        """
+        with self.database.write() as connection:
+            self.store.require_policy(connection, self.policy)
+            if self.ledger is None and self._all_still_due(connection, claimed, now):
+                return claimed
+            rows = connection.execute(self._still_due, {"now": now, "ids": self.database.ids(o.id for o in claimed)})
+            found = {(row["id"], row["attempts"]): row for row in rows.mappings()}
+            late = [one for one in claimed if (one.id, one.attempt) not in found]
+            report.withdrawn += sum(self._outcomes.withdraw(connection, one, now, self.policy) for one in late)
+        cleared = [one for one in claimed if (one.id, one.attempt) in found]
+        if self.ledger is not None and cleared:
+            self.ledger.append(line_of(one, found[one.id, one.attempt], now) for one in cleared)
+        return cleared
+
+    def _all_still_due(self, connection: Connection, claimed: Sequence[Claimed], now: datetime) -> bool:
+        """The usual case, without fetching rows: as many tasks as were claimed, at the attempts at which they were."""
+        found = connection.execute(self._counted, {"now": now, "ids": self.database.ids(one.id for one in claimed)})
+        return tuple(found.one()) == (len(claimed), sum(one.attempt for one in claimed))
+
+    @cached_property
+    def _counted(self) -> Any:
+        locked = self._still_due.with_only_columns(outbox.c.attempts).subquery("locked")
+        return select(func.count(), func.sum(locked.c.attempts))
+
+    @cached_property
+    def _still_due(self) -> Any:
+        return (
+            select(outbox.c.id, outbox.c.attempts, *(accounts.c[name] for name in REMEMBERED))
+            .join(accounts, accounts.c.id == outbox.c.account_id)
+            .where(self.database.among(outbox.c.id), outbox.c.status == Status.PENDING, self._may_destroy())
+            .order_by(accounts.c.id)
+            .with_for_update(of=accounts)
+        )
 
     # --- Claims ------------------------------------------------------------------------------
 
@@ -157,8 +253,9 @@ class Courier:
         """
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
-            found = connection.execute(self._claimable, {"now": now, "size": self._size})
-            rows = [Claimed._make((*row[:7], row[7:])) for row in found]
+            destroys = report.withheld is None
+            found = connection.execute(self._claimable, {"now": now, "size": self._size, "destroys": destroys})
+            rows = [Claimed._make((*row[:8], row[8:])) for row in found]
             withdrawn = [row.id for row in rows if row.superseded]
             if withdrawn:
                 connection.execute(self._withdraw, {"now": now, "ids": self.database.ids(withdrawn)})
@@ -199,13 +296,14 @@ class Courier:
         superseded = _superseded()
         may_be_tried = and_(
             outbox.c.effect.in_(list(self.handlers)),
-            outbox.c.effect.not_in(DESTRUCTIVE) | self._may_destroy(),
+            outbox.c.effect.not_in(DESTRUCTIVE) | (bindparam("destroys", type_=Boolean) & self._may_destroy()),
             outbox.c.effect.not_in(OPPOSITES) | ~waits_for,
         )
         told = (outbox.c.id, outbox.c.account_id, outbox.c.number, outbox.c.effect, outbox.c.attempts + 1)
         dates = (outbox.c[name] for name in DATES)
         return (
-            select(*told, superseded.label("superseded"), accounts.c.company, *dates)  # as Claimed has them
+            # As Claimed has them.
+            select(*told, superseded.label("superseded"), accounts.c.company, outbox.c.receipt, *dates)
             .join(accounts, accounts.c.id == outbox.c.account_id)
             .where(_OPEN, or_(superseded, may_be_tried))
             .order_by(outbox.c.due_at, outbox.c.id)
@@ -250,7 +348,7 @@ class Courier:
 
     # --- Outcomes ----------------------------------------------------------------------------
 
-    def _settle(self, outcomes: list[Outcome], now: datetime, report: DeliveryReport) -> None:
+    def _settle(self, outcomes: Sequence[Outcome], now: datetime, report: DeliveryReport) -> None:
         """Write all outcomes in one transaction; if one of them can't be written, the others still are."""
         try:
             with self.database.write() as connection:
@@ -269,7 +367,7 @@ class Courier:
             effect = str(outcome.claimed.effect)
             if outcome.error is None:
                 report.delivered[effect] += 1
-            elif outcome.claimed.attempt >= self.settings.attempts:
+            elif self._gives_up(outcome):
                 report.parked[effect] += 1
             else:
                 report.failed[effect] += 1
@@ -281,10 +379,13 @@ class Courier:
             return False  # its claim lapses, and it is tried again
         return True
 
-    def _after_failure(self, attempt: int, now: datetime) -> dict[str, Any]:
-        if attempt >= self.settings.attempts:
+    def _gives_up(self, failure: Outcome) -> bool:
+        return failure.hopeless or failure.claimed.attempt >= self.settings.attempts
+
+    def _after_failure(self, failure: Outcome, now: datetime) -> dict[str, Any]:
+        if self._gives_up(failure):
             return {"status": Status.PARKED, "finished_at": now}
-        return {"due_at": now + self.backoff(attempt)}
+        return {"due_at": now + self.backoff(failure.claimed.attempt)}
 
     def backoff(self, attempt: int) -> timedelta:
         """How long to wait after the ``attempt``-th failure (from 1): exponential, with jitter."""
@@ -331,11 +432,3 @@ class Courier:
         if task_id is not None and count == 0:
             raise InvalidInput(f"Task {task_id} is not parked; see `lifecycle outbox list --status parked`.")
         return int(count)
-
-
-def _storable(text: str) -> str:
-    """Text from outside without what a database can't keep: a NUL, or half of a surrogate pair.
-
-    One such receipt must not hold up the thousands that are written together with it.
-    """
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, literal, select, update
 
 from lifecycle.actor import SYSTEM, Request
 from lifecycle.errors import Refused
-from lifecycle.machine import TIMERS, decide, give_notice
+from lifecycle.machine import TIMERS, decide, give_notice, withdraw
 from lifecycle.moves import Mover, Run
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
@@ -22,8 +22,11 @@ from lifecycle.rows import Move, Transition, timer_of
 from lifecycle.states import Effect, State
 from lifecycle.store import PROMISES, Entry, Store
 from lifecycle.tables import Status, accounts, outbox
-from lifecycle.task import Task
+from lifecycle.task import Task, apart
+from lifecycle.terms import holds
 
+#: The reason in the history where a notice counts although it never arrived.
+GIVEN_UP = "the notice was given up as undeliverable"
 #: The row whose event a destructive effect's receipt fires.
 CONFIRMS: Mapping[Effect, Transition] = {
     timer.confirmation.effect: row for row in TIMERS if (timer := timer_of(row)).confirmation
@@ -53,11 +56,15 @@ DATES = ("promised", *PROMISES)
 _MEANINGFUL = frozenset(effect for effect, _ in _CARRIED)
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Claimed(NamedTuple):
     """A row of the outbox in the hands of this worker; ``number`` is the history entry that owes it.
 
-    ``superseded``: it is no longer true, and to be withdrawn. ``dates`` are those of :data:`DATES`. Thousands are held
-    at a time, so this is kept small; the task is made when it is handed over.
+    ``superseded``: it is no longer true, and to be withdrawn. ``receipt`` is what some of its handlers have confirmed
+    already, ``dates`` are those of :data:`DATES`. Thousands are held at a time, so this is kept small; the task is made
+    when it is handed over.
     """
 
     id: int
@@ -67,6 +74,7 @@ class Claimed(NamedTuple):
     attempt: int
     superseded: bool
     company: str
+    receipt: str | None
     dates: tuple[datetime | None, ...]
 
     def task(self, owners: Sequence[str]) -> Task:
@@ -79,24 +87,29 @@ class Claimed(NamedTuple):
             payload={"company": self.company, "owners": list(owners), **said},
             attempt=self.attempt,
             idempotency_key=f"{self.account_id}:{self.number}:{self.effect}",
+            receipts=_NONE if self.receipt is None else (apart(self.receipt) or (_NONE,))[0],
         )
 
 
 class Outcome(NamedTuple):
-    """What became of it: a receipt or nothing, or else an error."""
+    """What became of it: a receipt or nothing, or else an error, which is ``hopeless`` if no attempt can mend it.
+
+    With an error, ``receipt`` is what some of its handlers have confirmed all the same.
+    """
 
     claimed: Claimed
     receipt: str | None = None
     error: str | None = None
+    hopeless: bool = False
 
 
 class Outcomes:
-    """Writes outcomes to one store; ``after_failure`` gives what a failed attempt sets in its outbox row.
+    """Writes outcomes to one store; ``after_failure`` gives what a failed outcome sets in its outbox row.
 
     Accounts are locked before outbox rows, and in the order of their ids, as everybody does.
     """
 
-    def __init__(self, store: Store, after_failure: Callable[[int, datetime], Mapping[str, Any]]) -> None:
+    def __init__(self, store: Store, after_failure: Callable[[Outcome, datetime], Mapping[str, Any]]) -> None:
         self.store = store
         self.database = store.database
         self._after_failure = after_failure
@@ -182,7 +195,9 @@ class Outcomes:
         """Note the error, unless the claim was lost; a reminder that is given up starts to count all the same."""
         task = outcome.claimed
         self.store.load(connection, task.account_id, lock=True)
-        values = {"last_error": outcome.error, "claimed_until": None, **self._after_failure(task.attempt, now)}
+        values = {"last_error": outcome.error, "claimed_until": None, **self._after_failure(outcome, now)}
+        if outcome.receipt is not None:
+            values["receipt"] = outcome.receipt
         noted = connection.execute(
             update(outbox)
             .where(outbox.c.id == task.id, outbox.c.status == Status.PENDING, outbox.c.attempts == task.attempt)
@@ -190,6 +205,29 @@ class Outcomes:
         )
         if noted.rowcount == 1 and "status" in values:
             self._carry_back(connection, outcome, now, policy)
+
+    def withdraw(self, connection: Connection, claimed: Claimed, now: datetime, policy: Policy) -> bool:
+        """Take a destructive task back from its handler at the last moment; whether it is withdrawn for good.
+
+        What a handler has seen before may be half done: it waits until nothing blocks it, with its request in force.
+        """
+        snapshot = self.store.load(connection, claimed.account_id, lock=True)
+        row = CONFIRMS[claimed.effect]
+        why = _obstacle(row, snapshot, now, policy)
+        requested = why in _PASSING
+        values: dict[str, Any] = {"status": Status.WITHDRAWN, "last_error": why, "finished_at": now}
+        if requested and claimed.attempt > 1:
+            values = {"attempts": outbox.c.attempts - 1, "last_error": why}
+        taken_back = connection.execute(
+            update(outbox)
+            .where(outbox.c.id == claimed.id, outbox.c.status == Status.PENDING, outbox.c.attempts == claimed.attempt)
+            .values(claimed_until=None, **values)
+        )
+        if taken_back.rowcount != 1 or "status" not in values:
+            return False
+        if requested:
+            self.store.write(connection, snapshot, withdraw(snapshot, row, now, policy), Entry(now, policy.version))
+        return True
 
     def _carry_back(self, connection: Connection, outcome: Outcome, now: datetime, policy: Policy) -> None:
         """What one delivery means for its account, if anything: the same as for many, decided as a request is."""
@@ -206,7 +244,25 @@ class Outcomes:
                 )
             except Refused:
                 return  # the receipt is kept; the account has gone where it no longer matters
-        self.store.write(connection, snapshot, decision, Entry(now, policy.version))
+        reason = None if outcome.error is None else GIVEN_UP
+        self.store.write(connection, snapshot, decision, Entry(now, policy.version, reason=reason))
+
+
+_GONE, _TAKEN_BACK = "the account has left the state of its request", "the request was taken back"
+_HELD, _EARLY = "a legal hold is in force", "the date is not reached"
+#: Obstacles to an account whose request stands: without them it would be carried out.
+_PASSING = frozenset((_HELD, _EARLY))
+
+
+def _obstacle(row: Transition, snapshot: Snapshot, now: datetime, policy: Policy) -> str:
+    """Why an account that was to be destroyed is not, in the words of an outbox row."""
+    timer = timer_of(row)
+    sources = {"account": snapshot, "now": now, "policy": policy}
+    if snapshot.state not in row.sources:
+        return _GONE
+    if timer.confirmation is None or getattr(snapshot, timer.confirmation.mark) is None:
+        return _TAKEN_BACK
+    return _HELD if holds(timer.blocked, sources) else _EARLY
 
 
 @lru_cache(maxsize=10_000)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from lifecycle import inputs
+from lifecycle import holds, inputs
 from lifecycle.actor import Actor, Request, Role
 from lifecycle.answers import Due, Explanation, RefundAssessment, TimerStatus, Verdict, assess_refund, coming, explain
 from lifecycle.clock import Clock, in_utc
@@ -20,7 +20,11 @@ from lifecycle.states import Entitlements, Event, State, entitlements
 from lifecycle.store import Store
 
 if TYPE_CHECKING:
+    from lifecycle.certificate import Certificate
     from lifecycle.outbox import Courier
+
+#: Facts of a request that are instants; the others are text.
+INSTANTS = ("period_ends_at", "hold_ends_at")
 
 
 class Questions:
@@ -73,6 +77,14 @@ class Questions:
         with self.database.read() as connection:
             self.store.load(connection, account_id)
             return self.store.history(connection, account_id)
+
+    def certificate(self, account_id: str) -> "Certificate":
+        """What was asked to be destroyed of the account, what came of it, and who was told before; nothing personal."""
+        from lifecycle.certificate import certificate
+
+        now = self.clock.now()
+        with self.database.read() as connection:
+            return certificate(self.store, connection, account_id, now)
 
     def refund_assessment(self, account_id: str) -> RefundAssessment:
         """Whether people should look at a refund, and why."""
@@ -128,6 +140,11 @@ class Questions:
             for state in row.sources
         ]
 
+    def holds(self, account_id: str | None = None, *, released: bool = False) -> list[dict[str, Any]]:
+        """Legal holds in force (with ``released``, all): account, case, who, why, since when, until when."""
+        with self.database.read() as connection:
+            return holds.listed(connection, account_id, released=released)
+
     def find(self, company: str, email: str) -> list[str]:
         """Ids of the accounts of a company with this owner, compared without case and extra spaces."""
         with self.database.read() as connection:
@@ -144,9 +161,9 @@ def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[st
             near = get_close_matches(name, taken, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(taken | {'reason'}))}."
             raise InvalidInput(f"{event} takes no {name!r}: {hint}")
-    cleaned = {name: inputs.text(value, name) for name, value in facts.items() if name != "period_ends_at"}
-    period = facts.get("period_ends_at")
-    if period is not None:
-        cleaned["period_ends_at"] = in_utc(period, "period_ends_at")  # type: ignore[assignment]
+    cleaned: dict[str, Any] = {
+        name: in_utc(value, name) if name in INSTANTS and value is not None else inputs.text(value, name)
+        for name, value in facts.items()
+    }
     identity = replace(actor, id=inputs.required(actor.id, "the actor's id"))
-    return Request(identity, reason=inputs.text(reason, "reason"), **cleaned)  # type: ignore[arg-type]
+    return Request(identity, reason=inputs.text(reason, "reason"), **cleaned)

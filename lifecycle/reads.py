@@ -27,6 +27,7 @@ from lifecycle.tables import (
     Status,
     accounts,
     adopted_policies,
+    clock_readings,
     heartbeats,
     history,
     legal_holds,
@@ -44,9 +45,8 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {"==": operator.eq, "<":
 UNCLAIMED = (outbox.c.effect.in_(DESTRUCTIVE), outbox.c.status == Status.PENDING, outbox.c.attempts == 0)
 
 
-def _next_due() -> Any:
+def _next_due(waits: Any) -> Any:
     """One look-up in the index per timed state, in one statement."""
-    waits = accounts.c.due_at.is_not(None)
     states = dict.fromkeys(state for row in TIMERS for state in row.sources)
     looks = (
         select(
@@ -57,12 +57,14 @@ def _next_due() -> Any:
     return union_all(*looks)
 
 
-_NEXT_DUE = _next_due()
+_NEXT_DUE = _next_due(accounts.c.due_at.is_not(None))
+_NEXT_DUE_AFTER = _next_due(accounts.c.due_at > bindparam("after", type_=Instant))
 _POLICY_VERSION = select(adopted_policies.c.version).order_by(adopted_policies.c.number.desc()).limit(1)
 _ACCOUNT = select(accounts).where(accounts.c.id == bindparam("wanted"))
 _KEPT = _POLICY_VERSION.scalar_subquery().label("kept")
 _ONE, _ONE_LOCKED = Statement(_ACCOUNT), Statement(_ACCOUNT.with_for_update())
-_ONE_TO_CHANGE = Statement(_ACCOUNT.add_columns(_KEPT).with_for_update(of=accounts))
+_SEEN_AT = select(clock_readings.c.seen_at).scalar_subquery().label("clock_seen_at")
+_ONE_TO_CHANGE = Statement(_ACCOUNT.add_columns(_KEPT, _SEEN_AT).with_for_update(of=accounts))
 _OWNERS_OF_ONE = Statement(
     select(owners.c.email).where(owners.c.account_id == bindparam("wanted")).order_by(owners.c.number)
 )
@@ -166,8 +168,10 @@ class Reads:
             raise _not_found(account_id)
         return self._snapshot(connection, rows[0])
 
-    def load_to_change(self, connection: Connection, account_id: str, policy: Policy) -> Snapshot:
-        """The account, locked, under :meth:`require_policy`, in one statement.
+    def load_to_change(
+        self, connection: Connection, account_id: str, policy: Policy
+    ) -> tuple[Snapshot, datetime | None]:
+        """The account, locked, under :meth:`require_policy`, and when a clock was last seen, in one statement.
 
         To lock a row takes the lock on the table that keeps adoptions out, before anything is read.
         """
@@ -176,7 +180,8 @@ class Reads:
             self.require_policy(connection, policy)
             raise _not_found(account_id)
         _check_policy(rows[0].pop("kept"), policy)
-        return self._snapshot(connection, rows[0])
+        seen_at = rows[0].pop("clock_seen_at")
+        return self._snapshot(connection, rows[0]), seen_at
 
     def _snapshot(self, connection: Connection, columns: dict[str, Any]) -> Snapshot:
         emails = tuple(row["email"] for row in _OWNERS_OF_ONE.rows(connection, {"wanted": columns["id"]}))
@@ -385,9 +390,10 @@ class Reads:
         rows = connection.execute(select(accounts.c.state, func.count()).group_by(accounts.c.state))
         return {state: 0 for state in State} | {row[0]: row[1] for row in rows}
 
-    def next_due(self, connection: Connection) -> dict[State, datetime]:
-        """The earliest ``due_at`` of each state that has one: seven look-ups in the index."""
-        return {row.state: row.earliest for row in connection.execute(_NEXT_DUE) if row.earliest is not None}
+    def next_due(self, connection: Connection, after: datetime | None = None) -> dict[State, datetime]:
+        """The earliest ``due_at`` of each state that has one (later than ``after``): seven look-ups in the index."""
+        rows = connection.execute(_NEXT_DUE if after is None else _NEXT_DUE_AFTER, {"after": after} if after else {})
+        return {row.state: row.earliest for row in rows if row.earliest is not None}
 
     def waiting(self, connection: Connection, now: datetime) -> dict[State, tuple[int, int]]:
         """Per state: how many accounts wait for a timer, and how many of these are overdue."""

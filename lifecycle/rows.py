@@ -206,6 +206,12 @@ class Move:
         return cls(row=row, step=Step.NOTICE, sets=promise)
 
     @classmethod
+    def of_withdrawal(cls, row: Transition) -> "Move":
+        """The request of a confirmed timer is taken back: as if it had not been made yet."""
+        confirmation = timer_of(row).confirmation
+        return cls(row=row, step=Step.VOID, sets=() if confirmation is None else ((confirmation.mark, literal(None)),))
+
+    @classmethod
     def of_receipt(cls, row: Transition) -> "Move":
         """The event of a confirmed timer, upon the receipt of what was requested."""
         condition = literal(True)

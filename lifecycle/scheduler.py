@@ -48,6 +48,8 @@ _HOPELESS = (PolicyError, SchemaOutdated)
 _LONGEST_IDLE = 1.0  # seconds
 #: Counting risks reads every account: at most this part of the time is spent on it.
 _RISKS_SHARE = 0.05
+#: Seconds between two times that SQLite's files are made to forget what was purged.
+_FORGETS_EVERY = 3600.0
 #: Seconds after a stop: until handlers are killed, and until the process ends whatever hangs.
 _GRACE, _END = 1.5, 3.5
 #: How often a scheduler that dies before it has run anything is started again.
@@ -85,6 +87,7 @@ class Daemon:
         self._restarts = 0
         self._risks: dict[str, int] = {}
         self._risks_at = 0.0
+        self._forgets_at = 0.0
         # SimpleQueue.put is reentrant, so that a signal handler may call it; an Event or a Queue is not.
         self._queue: SimpleQueue[Happened | None] = SimpleQueue()
         self._ended: SimpleQueue[int] = SimpleQueue()
@@ -237,6 +240,14 @@ class Daemon:
                 _log.error("alarm", job=job.name, error="its run was lost", advice="It is registered again.")
                 job.registered = None
         self._try(self._beat, self._write_heartbeat)
+        self._try(self._loop, self._end_holds)
+        if now >= self._forgets_at:
+            self._forgets_at = now + _FORGETS_EVERY
+            self._try(self._loop, self.engine.forget_purged)
+
+    def _end_holds(self) -> None:
+        if self.engine.release_ended_holds():
+            self._queue.put(None)
 
     def _write_heartbeat(self) -> None:
         troubled = [job for job in (self._loop, *self.jobs.values()) if job.trouble]
@@ -305,13 +316,17 @@ class Daemon:
             if isinstance(result, SweepReport):
                 self._swept(job, result)
             elif isinstance(result, DeliveryReport):
+                job.withheld_because(result.withheld)
                 job.again_at = result.next_due
 
     def _swept(self, job: Job, report: SweepReport) -> None:
         if report.moved:
             self.jobs[OUTBOX].asked = True
+        job.withheld_because(report.withheld)
         if report.moved or report.rearmed:
             job.idle = 0
+        elif report.withheld:  # nothing to hurry for: a release is announced, and seen at a resync at the latest
+            job.put_off(10, self._resync)
         else:  # others hold what is due, or have moved it already
             job.idle += 1
             job.put_off(job.idle, _LONGEST_IDLE)

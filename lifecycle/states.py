@@ -72,7 +72,7 @@ class Step(StrEnum):
     REMIND = "remind"  # its reminder was requested
     NOTICE = "notice"  # its reminder was delivered, or given up
     REQUEST = "request"  # the outside world was asked to do it
-    VOID = "void"  # its notice was voided by a change of policy
+    VOID = "void"  # its notice was voided by a change of policy, or its request taken back at the last moment
 
 
 class Effect(StrEnum):
@@ -93,6 +93,17 @@ class Effect(StrEnum):
 
 #: Effects that destroy: only a handler with a receipt confirms them.
 DESTRUCTIVE = (Effect.DELETE_CONTENT, Effect.PURGE_BACKUPS)
+
+
+#: Effects that tell the owners something.
+NOTICES = (
+    Effect.REMIND_TRIAL_END,
+    Effect.REMIND_COMPANY_CANCELLATION,
+    Effect.REMIND_ACCESS_END,
+    Effect.REMIND_DELETION,
+    Effect.CONFIRM_CANCELLATION,
+    Effect.CONTACT_OWNERS,
+)
 
 
 class Plan(StrEnum):
@@ -157,6 +168,7 @@ request = Scope(
         "email": "the owner's e-mail address",
         "period_ends_at": "the end of the period that is paid",
         "case": "the case of the legal hold",
+        "hold_ends_at": "the end of the legal hold",
         "receipt": "the handler's receipt",
         "unclaimed": "an unclaimed destructive request",
     },

@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    inspect,
     select,
     text,
     update,
@@ -42,6 +43,7 @@ from lifecycle.tables import (
     Status,
     accounts,
     adopted_policies,
+    clock_readings,
     heartbeats,
     history,
     legal_holds,
@@ -102,13 +104,27 @@ class Store(Reads):
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            found = self._upgrade(connection)
             schema().create_all(connection)
-            if connection.scalar(select(schema_info.c.version)) is None:
+            if found is None:
                 connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
+            if connection.scalar(select(clock_readings.c.id)) is None:
+                connection.execute(insert(clock_readings).values(id=1))
             if not self.database.is_postgresql:
                 for model in (accounts, history, outbox):
                     connection.execute(text(readable_view(model)))
             self.check_schema(connection)
+
+    def _upgrade(self, connection: Connection) -> int | None:
+        """Bring the tables of an earlier version up to date; the version that was found, None without a schema."""
+        if not inspect(connection).has_table(schema_info.name):
+            return None
+        found: int | None = connection.scalar(select(schema_info.c.version))
+        if found == 1:  # it lacks tables, which are made afterwards, and one column
+            kind = legal_holds.c.ends_at.type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {legal_holds.name} ADD COLUMN {legal_holds.c.ends_at.name} {kind}"))
+            connection.execute(update(schema_info).values(version=SCHEMA_VERSION))
+        return found
 
     def record_policy(self, connection: Connection, policy: Policy, at: datetime) -> None:
         """From now on this database keeps ``policy``. Blocks every writer until the transaction ends."""
@@ -298,16 +314,18 @@ class Store(Reads):
         connection.execute(insert(legal_holds).values(account_id=account_id, number=number, case=case, placed_at=at))
 
     def follow_hold(
-        self, connection: Connection, event: Event, numbers: Mapping[str, int], case: str | None, at: datetime
+        self, connection: Connection, event: Event, numbers: Mapping[str, int], asked: Request, at: datetime
     ) -> None:
         """What ``event`` changes beside the accounts: only one that places or releases legal holds does.
 
         ``numbers`` maps each account to its new history entry. A new hold withdraws what
-        :meth:`withdrawable` found; a release ends the holds of ``case``, or all without one.
+        :meth:`withdrawable` found; a release ends the holds of the case that was ``asked``, or all without one.
         """
         if event is Event.PLACE_HOLD:
             placed = [{"account_id": id, "number": number} for id, number in numbers.items()]
-            connection.execute(insert(legal_holds).values(case=case, placed_at=at), placed)
+            connection.execute(
+                insert(legal_holds).values(case=asked.case, ends_at=asked.hold_ends_at, placed_at=at), placed
+            )
             withdrawn = update(outbox).where(outbox.c.account_id.in_(numbers), *UNCLAIMED)
             why = "a legal hold was placed"
             connection.execute(withdrawn.values(status=Status.WITHDRAWN, last_error=why, finished_at=at))
@@ -315,8 +333,8 @@ class Store(Reads):
             ended = update(legal_holds).where(
                 legal_holds.c.account_id.in_(numbers), legal_holds.c.released_at.is_(None)
             )
-            if case is not None:
-                ended = ended.where(legal_holds.c.case == case)
+            if asked.case is not None:
+                ended = ended.where(legal_holds.c.case == asked.case)
             connection.execute(ended.values(released_at=at))
 
     def beat(self, daemon: str, started_at: datetime, at: datetime, version: str, trouble: str | None) -> None:
@@ -329,14 +347,18 @@ class Store(Reads):
 
 
 def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
-    """What erases personal data of purged accounts from the engine's own tables; ids and dates remain.
+    """What erases personal data of purged accounts from the engine's own tables; ids, dates and our own words remain.
 
     ``chosen`` makes the condition from a column that holds the account's id. The account's own row is
     left to the one who writes it.
     """
     return [
         delete(owners).where(chosen(owners.c.account_id)),
-        update(history).where(chosen(history.c.account_id), history.c.reason.is_not(None)).values(reason=None),
+        update(history)
+        .where(
+            chosen(history.c.account_id), history.c.reason.is_not(None), history.c.actor.not_like(f"{SYSTEM.role}:%")
+        )
+        .values(reason=None),
         update(outbox).where(chosen(outbox.c.account_id), outbox.c.last_error.is_not(None)).values(last_error=None),
         delete(refused_attempts).where(chosen(refused_attempts.c.account_id)),
     ]

@@ -14,16 +14,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, case, literal, select, update
 
+from lifecycle.brake import REQUESTS, Brake
 from lifecycle.deadlines import VOID_NOTICE
 from lifecycle.machine import DUE, MOVES, TIMERS
 from lifecycle.moves import NOW, REARM, Mover, Run
 from lifecycle.policy import CompanyCancellation, Policy
 from lifecycle.rows import Move, timer_of
+from lifecycle.safety import Safety
 from lifecycle.states import State, Step
 from lifecycle.store import Store
 from lifecycle.tables import accounts
 
 BATCH = 10_000
+#: Why destruction that is due was not requested, where it was the brake.
+BRAKED = "The brake lets no more destruction through for now; see `lifecycle brake status`."
 #: The states in which something happens by itself, in the order of a life.
 TIMED_STATES: tuple[State, ...] = tuple(dict.fromkeys(state for row in TIMERS for state in row.sources))
 
@@ -33,13 +37,14 @@ class SweepReport:
     """What a sweep did: ``moves`` counts accounts by (event, step), ``rearmed`` those that only got a new date.
 
     ``next_due`` is the next instant at which a sweep has something to do; ``finished`` is False when it
-    was stopped before everything due was done.
+    was stopped before everything due was done. ``withheld`` says why destruction that is due was not requested.
     """
 
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     rearmed: int = 0
     next_due: datetime | None = None
     finished: bool = True
+    withheld: str | None = None
 
     @property
     def moved(self) -> int:
@@ -50,11 +55,12 @@ class SweepReport:
 class Sweeper:
     """Sweeps one database under one policy; statements are built once and reused."""
 
-    def __init__(self, store: Store, policy: Policy, batch: int = BATCH) -> None:
+    def __init__(self, store: Store, policy: Policy, batch: int = BATCH, safety: Safety | None = None) -> None:
         self.store = store
         self.database = store.database
         self.policy = policy
         self.batch = batch
+        self.brake = Brake(store, safety or Safety())
         self._mover = Mover(self.database, policy)
 
     def sweep(
@@ -64,8 +70,12 @@ class Sweeper:
         states: Iterable[State] = TIMED_STATES,
         stop: Callable[[], bool] = lambda: False,
         on_batch: Callable[[State, Mapping[tuple[str, str], int]], None] = lambda state, moves: None,
+        barred: str | None = None,
     ) -> SweepReport:
-        """Fire all that is due at ``now``, follow-ups included, until nothing is left or ``stop`` says so."""
+        """Fire all that is due at ``now``, follow-ups included, until nothing is left or ``stop`` says so.
+
+        Destruction is requested as far as the brake allows it, and not at all where ``barred`` says why not.
+        """
         report = SweepReport()
         wanted = tuple(states)
         while True:
@@ -75,8 +85,7 @@ class Sweeper:
             # A move may make the next state due at once, so every later state is looked at again.
             chosen = [state for state in ready if state in wanted]
             if not chosen:
-                report.next_due = min(due.values(), default=None)
-                return report
+                return self._ended(report, due, now)
             progress = 0
             for state in chosen:
                 picked = self.batch
@@ -84,16 +93,27 @@ class Sweeper:
                     if stop():
                         report.finished = False
                         return report
-                    picked = self._one_batch(state, now, report, on_batch)
+                    picked = self._one_batch(state, now, report, on_batch, barred)
                     progress += picked
-            if not progress:  # all that is due is being moved by somebody else
-                report.next_due = min(due.values(), default=None)
-                return report
+            if not progress:  # all that is due is being moved by somebody else, or withheld
+                return self._ended(report, due, now)
 
-    def _one_batch(self, state: State, now: datetime, report: SweepReport, on_batch: Any) -> int:
+    def _ended(self, report: SweepReport, due: Mapping[State, datetime], now: datetime) -> SweepReport:
+        instants = [at for state, at in due.items() if at > now or state not in REQUESTS or not report.withheld]
+        if report.withheld == BRAKED:
+            with self.database.read() as connection:
+                opens_at = self.brake.opens_at(connection, now)
+            instants += [] if opens_at is None else [opens_at]
+        report.next_due = min(instants, default=None)
+        return report
+
+    def _one_batch(self, state: State, now: datetime, report: SweepReport, on_batch: Any, barred: str | None) -> int:
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
-            taken = self._runs[state](connection, {"now": now, "n": self.batch})
+            if state in REQUESTS:
+                taken = self._held_back(connection, state, now, report, barred)
+            else:
+                taken = self._runs[state](connection, {"now": now, "n": self.batch})
         moves = self._moves[state]
         counts = Counter(
             {(str(moves[n].row.event), str(moves[n].step)): count for n, count in taken.items() if n != REARM}
@@ -102,6 +122,27 @@ class Sweeper:
         report.rearmed += taken.get(REARM, 0)
         on_batch(state, counts)
         return sum(taken.values())
+
+    def _held_back(
+        self, connection: Connection, state: State, now: datetime, report: SweepReport, barred: str | None
+    ) -> Mapping[int, int]:
+        """A batch of a state in which destruction is requested: as much of it as is allowed now, and all the rest."""
+        if not self.brake.has_turn(connection):
+            return {}
+        allowed = 0 if barred else self.brake.allowance(connection, now, self.batch)
+        request = self._moves[state].index(REQUESTS[state])
+        if allowed == self.batch:
+            taken = self._runs[state](connection, {"now": now, "n": self.batch})
+        else:
+            requests, others = self._apart[state]
+            taken = {
+                **others(connection, {"now": now, "n": self.batch}),
+                **requests(connection, {"now": now, "n": allowed}),
+            }
+            if connection.execute(self._pick(state, only=request), {"now": now, "n": 1}).first() is not None:
+                report.withheld = barred or BRAKED
+        self.brake.count(connection, now, REQUESTS[state].owes[0].effect, taken.get(request, 0))
+        return taken
 
     @cached_property
     def _moves(self) -> dict[State, list[Move]]:
@@ -113,19 +154,33 @@ class Sweeper:
         """Per state: picks the due accounts, each with the number of its move, and moves them."""
         return {state: self._mover.run(state, moves, self._pick(state)) for state, moves in self._moves.items()}
 
-    def _pick(self, state: State) -> Select[Any]:
+    @cached_property
+    def _apart(self) -> dict[State, tuple[Run, Run]]:
+        """Per state in which destruction is requested: what does only that, and what does everything else."""
+        runs = {}
+        for state, request in REQUESTS.items():
+            number = self._moves[state].index(request)
+            picks = self._pick(state, only=number), self._pick(state, without=number)
+            runs[state] = tuple(self._mover.run(state, self._moves[state], pick) for pick in picks)
+        return runs  # type: ignore[return-value]
+
+    def _pick(self, state: State, only: int | None = None, without: int | None = None) -> Select[Any]:
         conditions = []
         for number, move in enumerate(self._moves[state]):
             bracket = move.row.bracket
             condition = move.condition if bracket is None else bracket.term & move.condition
             conditions.append((self._mover.sql(condition), literal(number)))
-        return (
-            select(self._mover.key, case(*conditions, else_=literal(REARM)).label("move"))
+        sorted_into = case(*conditions, else_=literal(REARM))
+        pick = (
+            select(self._mover.key, sorted_into.label("move"))
             .where(accounts.c.state == state, accounts.c.due_at <= NOW)
             .order_by(accounts.c.due_at)
             .limit(bindparam("n"))
             .with_for_update(skip_locked=True)
         )
+        if only is not None:
+            return pick.where(sorted_into == only)
+        return pick if without is None else pick.where(sorted_into != without)
 
     # --- Every account at once ----------------------------------------------------------------
 

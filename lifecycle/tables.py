@@ -35,7 +35,7 @@ from lifecycle.states import account as account_scope
 from lifecycle.terms import compile_term
 
 #: Raised with every change of the schema.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
@@ -78,6 +78,11 @@ def _text(**kw: Any) -> Any:
 
 def _instant(**kw: Any) -> Any:
     return Field(default=None, sa_type=Instant, **kw)
+
+
+def _number() -> Any:
+    """A key that the database draws."""
+    return Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer, "sqlite"))
 
 
 def _reference(**kw: Any) -> Any:
@@ -136,13 +141,14 @@ class Owner(Base, table=True):
 
 
 class LegalHold(Base, table=True):
-    """A legal hold; in force until it is released. Numbered by the history entry that placed it."""
+    """A legal hold; in force until it is released, by somebody or at its end. Numbered by the entry that placed it."""
 
     __tablename__ = "legal_hold"
     account_id: str = _reference(primary_key=True)
     number: int = Field(primary_key=True, sa_type=Integer)
     case: str | None = _text(default=None)
     placed_at: datetime = _instant(nullable=False)
+    ends_at: datetime | None = _instant()
     released_at: datetime | None = _instant()
 
 
@@ -183,11 +189,7 @@ class Outbox(Base, table=True):
     The dates are those that the account was promised when the effect was owed.
     """
 
-    id: int | None = Field(
-        default=None,
-        primary_key=True,
-        sa_type=BigInteger().with_variant(Integer, "sqlite"),
-    )
+    id: int | None = _number()
     account_id: str = _reference()
     number: int = Field(sa_type=Integer)
     effect: Effect = Field(sa_type=words("effect", Effect)())
@@ -211,17 +213,61 @@ class RefusedAttempt(Base, table=True):
     """A request that was refused, apart from history."""
 
     __tablename__ = "refused_attempt"
-    id: int | None = Field(
-        default=None,
-        primary_key=True,
-        sa_type=BigInteger().with_variant(Integer, "sqlite"),
-    )
+    id: int | None = _number()
     account_id: str = _reference(index=True)
     at: datetime = _instant(nullable=False)
     event: str = _text()
     actor: str = _text()
     reasons: str = _text()
     policy_version: str = _text()
+
+
+class BrakeCount(Base, table=True):
+    """How many accounts were asked to be destroyed at one instant: what the brake adds up."""
+
+    __tablename__ = "brake_count"
+    id: int | None = _number()
+    at: datetime = _instant(nullable=False, index=True)
+    effect: Effect = Field(sa_type=words("effect", Effect)())
+    accounts: int = Field(sa_type=Integer)
+
+
+class BrakeRelease(Base, table=True):
+    """How many requests beyond its limits the brake was told to let through, by whom, and why."""
+
+    __tablename__ = "brake_release"
+    id: int | None = _number()
+    at: datetime = _instant(nullable=False, index=True)
+    accounts: int = Field(sa_type=Integer)
+    actor: str = _text()
+    reason: str = _text()
+
+
+class ClockReading(Base, table=True):
+    """One row: the latest instant at which a sweep or a delivery took the host's clock for right."""
+
+    __tablename__ = "clock_reading"
+    id: int = Field(default=1, primary_key=True, sa_type=Integer)
+    seen_at: datetime | None = _instant()
+
+
+class ClockAcceptance(Base, table=True):
+    """A clock in doubt that somebody took for right: what it said, and when it was seen before."""
+
+    __tablename__ = "clock_acceptance"
+    id: int | None = _number()
+    at: datetime = _instant(nullable=False)
+    seen_at: datetime | None = _instant()
+    actor: str = _text()
+
+
+class LedgerPosition(Base, table=True):
+    """How many lines of a ledger this database has been found to agree with."""
+
+    __tablename__ = "ledger_position"
+    ledger: str = _text(primary_key=True)
+    lines: int = Field(sa_type=Integer)
+    checked_at: datetime = _instant(nullable=False)
 
 
 class AdoptedPolicy(Base, table=True):
@@ -261,6 +307,9 @@ def table(model: type[SQLModel]) -> Table:
 accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
 history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
 adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
+brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
+clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
+ledger_positions = table(LedgerPosition)
 
 #: The account's columns by name, as terms are compiled over them.
 COLUMNS: Mapping[str, Any] = dict(accounts.c)
@@ -282,6 +331,8 @@ def schema() -> MetaData:
         accounts.append_constraint(CheckConstraint(condition, name=invariant.name))
     waiting = accounts.c.due_at.is_not(None)
     Index("account_due", accounts.c.state, accounts.c.due_at, postgresql_where=waiting, sqlite_where=waiting)
+    ending = legal_holds.c.released_at.is_(None) & legal_holds.c.ends_at.is_not(None)
+    Index("legal_hold_ending", legal_holds.c.ends_at, postgresql_where=ending, sqlite_where=ending)
     pending = outbox.c.status == Status.PENDING
     Index("outbox_pending", outbox.c.due_at, outbox.c.id, postgresql_where=pending, sqlite_where=pending)
     destructive = outbox.c.effect.in_(DESTRUCTIVE) & outbox.c.status.in_((Status.PENDING, Status.PARKED))

@@ -193,8 +193,8 @@ TABLE: dict[str, list[Line]] = {
         Line(ANYWHERE_BUT_PURGED, BY_ADMIN, SAME),
     ],
     "release_hold": [
-        Line(f"{ANYWHERE_BUT_PURGED} held", BY_ADMIN, SAME),
-        Line(f"{ANYWHERE_BUT_PURGED} !held", BY_ADMIN, REFUSED),
+        Line(f"{ANYWHERE_BUT_PURGED} held", BY_ADMIN | {"system": "reason"}, SAME),
+        Line(f"{ANYWHERE_BUT_PURGED} !held", BY_ADMIN | {"system": "reason"}, REFUSED),
     ],
     "contact_owners": [
         Line(ANYWHERE_BUT_PURGED, {"support": "reason", "admin": "reason"}, SAME),

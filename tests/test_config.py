@@ -93,7 +93,7 @@ REFUSALS = {
         "list",
     ),
     "an empty command": ("[handlers.delete_content]\ncommand = []\n", "handlers.delete_content.command", "list"),
-    "a handler without a command": ("[handlers.delete_content]\n", "handlers.delete_content.command", "list"),
+    "a handler without a command": ("[handlers.delete_content]\n", "[handlers.delete_content]", "command, storage"),
     "a handler that is no table": ("[handlers]\ndelete_content = 1\n", "handlers.delete_content", "table"),
     "a timeout without a unit": (
         '[handlers.delete_content]\ncommand = ["x"]\ntimeout = "60"\n',

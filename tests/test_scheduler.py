@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from apscheduler.schedulers.blocking import BlockingScheduler
 
-from lifecycle import Effect, Engine, ManualClock, Policy, State
+from lifecycle import Actor, Effect, Engine, ManualClock, Policy, Safety, State
 from lifecycle import log as logs
 from lifecycle.clock import SystemClock
 from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, PolicyError, SchemaOutdated
+from lifecycle.ledger import Ledger
 from lifecycle.machine import TIMERS
 from lifecycle.outbox import DeliveryReport
 from lifecycle.risks import RISKS
@@ -462,3 +464,89 @@ def test_a_traceback_shows_no_local_variables(written: Callable[[], str], as_jso
     shown = written()
     assert "it broke" in shown
     assert secret not in shown
+
+
+# --- Destruction that is withheld --------------------------------------------------------------------
+
+
+def due_to_be_erased(url: str, count: int) -> None:
+    """Accounts whose erasure is due now; their notice has been given."""
+    begun = now() - 30 * DAY - timedelta(seconds=1)
+    past = Engine(url, clock=ManualClock(begun))
+    for number in range(count):
+        past.open_account(f"a{number}", company="Acme", owners=["ann@acme.test"], plan="free")
+        past.fire(f"a{number}", "cancel", actor=Actor.owner("ann@acme.test"))
+    past.run_until(begun + 29 * DAY)
+    past.close()
+
+
+def requested(engine: Engine) -> int:
+    return sum(account.erasure_requested_at is not None for account in engine.accounts())
+
+
+def test_a_daemon_at_the_brake_raises_one_alarm_and_does_not_hurry(
+    sqlite_url: str, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = Safety(accounts_per_hour=2, share_per_hour=0, accounts_per_day=2, share_per_day=0)
+    engine = Engine(sqlite_url, safety=tight)
+    engine.migrate()
+    due_to_be_erased(sqlite_url, 5)
+    sweeps: list[Any] = []
+    sweep = engine.sweep
+    monkeypatch.setattr(engine, "sweep", lambda **options: sweeps.append(options["states"]) or sweep(**options))
+    with running(engine, resync=timedelta(seconds=1)):
+        until(lambda: requested(engine) == 2)
+        until(lambda: [line for line in said if line.get("error") == "destruction is withheld"])
+        time.sleep(1.5)
+        assert len(sweeps) < 10
+        engine.release_brake(3, actor=Actor.admin("root"), reason="it is right")
+        until(lambda: requested(engine) == 5)
+        until(lambda: [line for line in said if line["event"] == "destruction goes on"])
+    alarms = [line for line in said if line.get("error") == "destruction is withheld"]
+    assert len(alarms) == 1 and "brake status" in alarms[0]["advice"]
+
+
+class Host(SystemClock):
+    """The host's clock, for the engine alone."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+def test_a_daemon_whose_clock_can_not_be_right_alarms_moves_nothing_and_goes_on_once_it_is(
+    sqlite_url: str, said: list[dict[str, Any]]
+) -> None:
+    host = Host()
+    engine = Engine(sqlite_url, clock=host)
+    engine.migrate()
+    assert engine.clock_doubt() is None
+    due_to_be_erased(sqlite_url, 1)
+    host.ahead = 400 * DAY
+    with running(engine, resync=timedelta(seconds=1)):
+        until(lambda: [line for line in said if "ClockInDoubt" in str(line.get("error"))])
+        assert requested(engine) == 0
+        host.ahead = timedelta(0)
+        until(lambda: requested(engine) == 1)
+
+
+def test_a_daemon_checks_its_ledger_before_anything_else(
+    sqlite_url: str, tmp_path: Path, said: list[dict[str, Any]]
+) -> None:
+    safety = Safety(ledger=tmp_path / "ledger.jsonl")
+    engine = Engine(sqlite_url, safety=safety)
+    engine.migrate()
+    due_to_be_erased(sqlite_url, 2)
+    forgotten = {"account": "a0", "number": 99, "effect": "delete_content", "attempt": 1, "at": now().isoformat()}
+    Ledger(tmp_path / "ledger.jsonl").append([forgotten])
+    with running(engine, resync=timedelta(seconds=1)):
+        until(lambda: [line for line in said if "restore check" in str(line.get("advice"))])
+        assert requested(engine) == 0
+
+
+def test_a_daemon_releases_a_hold_at_its_end(live: Engine) -> None:
+    live.open_account("acme", company="Acme", owners=["ann@acme.test"])
+    live.place_hold("acme", actor=Actor.admin("root"), reason="order", case="a", ends_at=now() + timedelta(seconds=1))
+    with running(live, resync=timedelta(seconds=1)):
+        until(lambda: live.get("acme").legal_holds == 0)

@@ -116,6 +116,18 @@ def history(run: Run, id: AccountId) -> None:
     output.show_rows(("#", "at (UTC)", "event", "state", "by", "reason"), rows, "No history.", len(rows))
 
 
+@command(COMMANDS, "certificate", "lifecycle certificate acme", "lifecycle certificate acme --json", panel=_PANEL)
+def certificate(run: Run, id: AccountId) -> None:
+    """Certify what was destroyed of an account, what each store answered, and who was told before; nothing personal."""
+    from lifecycle.cli.show import render_certificate
+
+    issued = run.engine.certificate(id)
+    if run.json:
+        output.emit(_fields(issued))
+    else:
+        output.show(render_certificate(issued))
+
+
 def _what(entry: "HistoryEntry") -> str:
     return entry.event if entry.step in ("fire", "open") else f"{entry.event} ({entry.step})"
 
@@ -248,11 +260,42 @@ def place(
     id: AccountId,
     reason: HoldReason,
     case: CaseOption = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="INSTANT", help="Released by itself then; needs --case.", show_default=False),
+    ] = None,
     actor: AdminOption = None,
     request_id: RequestOption = None,
 ) -> None:
     """Place a legal hold: from now on nothing of the account is destroyed."""
-    _fire(run, id, "place_hold", actor or parsing.myself("admin"), reason, request_id, {"case": case})
+    facts = {"case": case, "hold_ends_at": parsing.instant(until, "--until")}
+    _fire(run, id, "place_hold", actor or parsing.myself("admin"), reason, request_id, facts)
+
+
+@command(COMMANDS, "hold list", "lifecycle hold list", "lifecycle hold list acme --all", panel=_PANEL)
+def holds(
+    run: Run,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only of this account.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Released ones, too.")] = False,
+    limit: LimitOption = None,
+) -> None:
+    """List legal holds, in force or all: the case, who placed them and why, since when and until when."""
+    found = run.engine.holds(id, released=everything)
+    if run.json:
+        output.emit(iter(found))
+        return
+    rows = [
+        (h["account_id"], h["case"] or "-", h["actor"] or "-", h["reason"] or "-", h["placed_at"], _end_of(h))
+        for h in found
+    ]
+    columns = ("account", "case", "by", "reason", "placed (UTC)", "until (UTC)")
+    output.show_rows(columns, rows, "There is no legal hold.", limit)
+
+
+def _end_of(hold: dict[str, Any]) -> str:
+    if hold["released_at"] is not None:
+        return f"released {hold['released_at']:%Y-%m-%d %H:%M}"
+    return "released by hand" if hold["ends_at"] is None else f"{hold['ends_at']:%Y-%m-%d %H:%M}"
 
 
 @command(COMMANDS, "hold release", "lifecycle hold release acme --reason settled --case 2031-114", panel=_PANEL)

@@ -11,7 +11,15 @@ import typer
 
 from lifecycle.cli import output
 from lifecycle.cli.pages import Pages
-from lifecycle.errors import Conflict, DatabaseUnavailable, LifecycleError, PlanChanged, Refused, SchemaOutdated
+from lifecycle.errors import (
+    ClockInDoubt,
+    Conflict,
+    DatabaseUnavailable,
+    LifecycleError,
+    PlanChanged,
+    Refused,
+    SchemaOutdated,
+)
 
 DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 #: What sysexits.h calls an internal software error: never to be taken for a refusal.
@@ -61,7 +69,7 @@ def _exit_code(command: Callable[[], Any]) -> int:
     except Refused as error:
         _refused(error)
         return REFUSED
-    except (Conflict, PlanChanged, DatabaseUnavailable, SchemaOutdated) as error:
+    except (ClockInDoubt, Conflict, PlanChanged, DatabaseUnavailable, SchemaOutdated) as error:
         output.complain(f"Error: {error}")
         return UNAVAILABLE
     except LifecycleError as error:

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lifecycle.cli import output, parsing
-from lifecycle.cli.accounts import LimitOption, as_data
+from lifecycle.cli.accounts import AdminOption, LimitOption, as_data
 from lifecycle.cli.errors import REFUSED
 from lifecycle.cli.run import DATABASE_VARIABLE, Command, Run, command
 from lifecycle.errors import InvalidInput, SchemaOutdated
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from lifecycle.engine import Engine
     from lifecycle.policy import Policy
     from lifecycle.reads import Snapshot
+    from lifecycle.restore import LedgerReport
 
 COMMANDS: list[Command] = []
 _PANEL = "Operation"
@@ -84,22 +88,40 @@ def _adoption(before: "Policy | None", after: "Policy", differs: bool) -> str:
 # --- Time ----------------------------------------------------------------------------------------
 
 
-@command(COMMANDS, "due", 'lifecycle due --within "7 days"', panel=_PANEL)
+@command(
+    COMMANDS,
+    "due",
+    'lifecycle due --within "7 days"',
+    "lifecycle due --destructive --by day",
+    panel=_PANEL,
+)
 def due(
     run: Run,
     within: Annotated[
         str, typer.Option("--within", metavar="DURATION", help='How far ahead to look, such as "7 days".')
     ] = "0 days",
     limit: LimitOption = None,
+    destructive: Annotated[
+        bool, typer.Option("--destructive", help="How much is destroyed on each of the coming 60 days.")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="With --destructive: day.")] = "day",
 ) -> None:
     """List what sweeps will do, the earliest first, and what waits for an admin's approval."""
     from lifecycle.policy import parse_duration
 
+    if destructive:
+        parsing.nearest(by, ("day",), "--by")
+        _forecast(run)
+        return
     upcoming = run.engine.due(parse_duration(within, "--within"))
     waiting = run.engine.awaiting_approval()
+    at_risk = [
+        {"risk": risk.name, "accounts": count, "message": risk.message, "advice": risk.advice}
+        for risk, count in run.engine.at_risk()
+    ]
     if run.json:
         accounts = ({**as_data(account), "event": _timer_event(account)} for account in islice(waiting, limit))
-        output.emit({"due": islice(upcoming, limit), "awaiting_approval": accounts})
+        output.emit({"due": islice(upcoming, limit), "awaiting_approval": accounts, "at_risk": at_risk})
         return
     now = run.now
     rows = ((d.account_id, d.state, d.event, d.step, d.at, output.relative(d.at, now)) for d in upcoming)
@@ -110,6 +132,26 @@ def due(
         output.say("", "Waiting for an admin, who fires each with `lifecycle fire ID EVENT --as admin:NAME`:")
         listed = ((a.id, a.company, a.state, _timer_event(a)) for a in chain([first], waiting))
         output.show_rows(("account", "company", "state", "event"), listed, "", limit)
+    for risk in at_risk:
+        output.say("", f"At risk: {risk['message']}: {risk['accounts']:,}. {risk['advice']}")
+
+
+def _forecast(run: Run) -> None:
+    """A bar for each day that has something to destroy, beside what the brake lets through in a day."""
+    from datetime import timedelta
+
+    from lifecycle.cli.charts import bars
+
+    counts = run.engine.destruction_forecast()
+    limit = run.engine.brake().windows[-1].limit
+    days = [run.now + timedelta(days=day) for day in range(len(counts))]
+    if run.json:
+        output.emit(
+            {"limit": limit, "days": [{"from": day, "requests": n} for day, n in zip(days, counts, strict=True)]}
+        )
+        return
+    output.say(f"The brake lets {limit:,} requests a day through; what is due already counts for the first.", "")
+    output.show(bars([(f"{day:%a %d %b}", count) for day, count in zip(days, counts, strict=True)], limit))
 
 
 def _timer_event(account: "Snapshot") -> str:
@@ -141,10 +183,14 @@ def sweep(run: Run) -> None:
         report = engine.sweep(on_batch=lambda _state, moves: advance(sum(moves.values())))
     moves = [{"event": event, "step": step, "accounts": count} for (event, step), count in sorted(report.moves.items())]
     if run.json:
-        output.emit({"moves": moves, "rearmed": report.rearmed, "next_due": report.next_due})
+        output.emit(
+            {"moves": moves, "rearmed": report.rearmed, "next_due": report.next_due, "withheld": report.withheld}
+        )
         return
     columns = ("event", "step", "accounts")
     output.show_rows(columns, [tuple(move.values()) for move in moves], "Nothing was due.", len(moves))
+    if report.withheld is not None:
+        output.say(f"Destruction is withheld. {report.withheld}")
     if report.next_due is not None:
         output.say(f"Next: {report.next_due:%Y-%m-%d %H:%M} UTC, {output.relative(report.next_due, run.now)}.")
 
@@ -159,12 +205,16 @@ def deliver(run: Run) -> None:
     report = engine.deliver()
     counted = {"delivered": report.delivered, "failed": report.failed, "parked": report.parked}
     if run.json:
-        output.emit({**counted, "withdrawn": report.withdrawn, "next_due": report.next_due})
+        output.emit(
+            {**counted, "withdrawn": report.withdrawn, "next_due": report.next_due, "withheld": report.withheld}
+        )
         return
     rows = [(effect, outcome, count) for outcome, counts in counted.items() for effect, count in counts.items()]
     output.show_rows(("effect", "outcome", "tasks"), rows, "Nothing was to be delivered.", len(rows))
     if report.withdrawn:
         output.say(f"Withdrawn, since something newer replaced them: {report.withdrawn}.")
+    if report.withheld is not None:
+        output.say(f"Destruction is withheld. {report.withheld}")
 
 
 @command(COMMANDS, "daemon", "lifecycle daemon --config lifecycle.toml", panel=_PANEL, json=False)
@@ -178,6 +228,10 @@ def daemon(
         typer.Option("--name", help="How the daemon calls itself; else the host's name.", show_default=False),
     ] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    metrics_at: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus there.", show_default=False),
+    ] = None,
 ) -> None:
     """Fire every timer at its instant and deliver the outbox, until SIGTERM or Ctrl-C."""
     from lifecycle.log import LEVELS, configure
@@ -186,7 +240,10 @@ def daemon(
 
     interval = parse_duration(resync, "--resync")
     configure(level=parsing.nearest(log_level, LEVELS, "log level"))
-    raise typer.Exit(Daemon(_ready(run.engine), name=name, resync=interval).run())
+    engine = _ready(run.engine)
+    if metrics_at is not None:
+        _metrics().serve(engine, *parsing.host_and_port(metrics_at, "--metrics"))
+    raise typer.Exit(Daemon(engine, name=name, resync=interval).run())
 
 
 def _ready(engine: "Engine") -> "Engine":
@@ -196,6 +253,95 @@ def _ready(engine: "Engine") -> "Engine":
         engine.store.check_schema(connection)
         engine.store.require_policy(connection, policy)
     return engine
+
+
+# --- The brake ----------------------------------------------------------------------------------
+
+
+@command(COMMANDS, "brake status", "lifecycle brake status", panel=_PANEL)
+def brake_status(run: Run) -> None:
+    """Show how much destruction is let through now, and how much waits."""
+    brake = run.engine.brake()
+    if run.json:
+        output.emit(
+            {
+                "windows": [{**asdict(window), "free": window.free} for window in brake.windows],
+                "waiting": brake.waiting,
+                "free": brake.free,
+                "tripped": brake.tripped,
+                "opens_at": brake.opens_at,
+            }
+        )
+        return
+    rows = [(w.name, w.limit, w.used, w.released, w.free) for w in brake.windows]
+    output.show(output.table(("per", "limit", "requested", "released", "free"), rows))
+    for effect, count in brake.waiting.items():
+        output.say(f"Due now: {effect} of {count:,} accounts.")
+    if brake.tripped:
+        opens = "" if brake.opens_at is None else f" It opens at {brake.opens_at:%Y-%m-%d %H:%M} UTC by itself."
+        output.say(f"The brake holds: it lets {brake.free:,} through now.{opens}")
+
+
+@command(
+    COMMANDS,
+    "brake release",
+    'lifecycle brake release 200 --reason "spam accounts of May, ticket 4711"',
+    panel=_PANEL,
+)
+def brake_release(
+    run: Run,
+    count: Annotated[int, typer.Argument(metavar="COUNT", help="How many more accounts.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.", show_default=False)],
+    actor: AdminOption = None,
+) -> None:
+    """Let so many more accounts be destroyed than the limits say; it is recorded."""
+    run.engine.release_brake(count, actor=parsing.actor(actor or parsing.myself("admin")), reason=reason)
+    brake = run.engine.brake()
+    if run.json:
+        output.emit({"released": count, "free": brake.free})
+    else:
+        output.say(f"Released: {count:,}. The brake lets {brake.free:,} through now.")
+
+
+# --- After a restore -----------------------------------------------------------------------------
+
+
+@command(COMMANDS, "restore check", "lifecycle restore check", panel=_PANEL)
+def restore_check(run: Run, limit: LimitOption = None) -> None:
+    """Compare the database with the ledger: what was destroyed that it does not know; exit code 1 if there is any."""
+    _report_restore(
+        run, _of_ledger(run.engine.check_restore()), limit, "Bring them forward with `lifecycle restore apply`."
+    )
+
+
+@command(COMMANDS, "restore apply", "lifecycle restore apply", panel=_PANEL)
+def restore_apply(run: Run, actor: AdminOption = None, limit: LimitOption = None) -> None:
+    """Bring every such account to where it was when it was destroyed, and have it destroyed anew."""
+    report = run.engine.apply_restore(actor=parsing.actor(actor or parsing.myself("admin")))
+    _report_restore(run, _of_ledger(report), limit, None)
+
+
+def _of_ledger(report: "LedgerReport | None") -> "LedgerReport":
+    if report is None:
+        raise InvalidInput("There is no ledger to compare with: name one as [safety] ledger of the configuration.")
+    return report
+
+
+def _report_restore(run: Run, report: "LedgerReport", limit: int | None, advice: str | None) -> None:
+    """What was found; with ``advice`` it is still to be settled."""
+    if run.json:
+        output.emit({"lines": report.lines, "behind": iter(report.behind.values()), "unknown": report.unknown})
+    else:
+        rows = ((said["account"], said["effect"], said["at"]) for said in report.behind.values())
+        output.show_rows(
+            ("account", "effect", "asked for at"), rows, "The database knows all that was destroyed.", limit
+        )
+        if report.unknown:
+            output.say(f"Destroyed, and not in this database at all: {', '.join(report.unknown[:10])}.")
+        if report.behind:
+            output.say(advice or f"Brought forward, to be destroyed anew: {len(report.behind):,}.")
+    if advice is not None and report.behind:
+        raise typer.Exit(REFUSED)
 
 
 # --- Outbox --------------------------------------------------------------------------------------
@@ -263,13 +409,20 @@ def outbox_retry(
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("PROBLEM", "bold red")}
 
 
-@command(COMMANDS, "doctor", "lifecycle doctor", panel=_PANEL)
-def doctor(run: Run) -> None:
-    """Check the health of database, timers, outbox and daemons; exit code 1 when there is a problem."""
+@command(COMMANDS, "doctor", "lifecycle doctor", "lifecycle doctor --accept-clock", panel=_PANEL)
+def doctor(
+    run: Run,
+    accept_clock: Annotated[
+        bool, typer.Option("--accept-clock", help="Say that this host's clock is right; it is recorded.")
+    ] = False,
+) -> None:
+    """Check the health of database, clock, timers, outbox and daemons; exit code 1 when there is a problem."""
     from rich.text import Text
 
     from lifecycle.doctor import examine
 
+    if accept_clock:
+        run.engine.accept_clock(parsing.actor(parsing.myself("admin")))
     findings = examine(run.engine)
     if run.json:
         output.emit(iter(findings))
@@ -282,6 +435,20 @@ def doctor(run: Run) -> None:
         output.show(output.table(("", "check", "finding"), rows))
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(REFUSED)
+
+
+@command(COMMANDS, "metrics", "lifecycle metrics", panel=_PANEL, json=False)
+def metrics(run: Run) -> None:
+    """Print the state of accounts, outbox, brake and daemons as Prometheus metrics."""
+    output.say(*_metrics().exposed(run.engine).splitlines())
+
+
+def _metrics() -> "ModuleType":
+    try:
+        from lifecycle import metrics
+    except ModuleNotFoundError as error:
+        raise InvalidInput("Metrics need their library: pip install 'account-lifecycle[metrics]'.") from error
+    return metrics
 
 
 @contextmanager

@@ -40,6 +40,14 @@ def nearest(value: str, options: Iterable[str], what: str) -> str:
     raise InvalidInput(f"Unknown {what} {value!r}: {hint}")
 
 
+def host_and_port(value: str, option: str) -> tuple[str, int]:
+    """``127.0.0.1:9200`` as an address and a port."""
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdecimal() and int(port) < 65_536):
+        raise InvalidInput(f"{option} must be HOST:PORT such as 127.0.0.1:9200, not {value!r}.")
+    return host, int(port)
+
+
 def actor(value: str) -> "Actor":
     """``role:id`` as an actor: ``owner:ann@acme.test``, ``billing:stripe``."""
     from lifecycle.actor import Actor, Role

@@ -43,7 +43,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help=f"TOML with policy, handlers and delivery; else {CONFIG_VARIABLE}, else none.",
+        help=f"TOML with policy, handlers, delivery and safety; else {CONFIG_VARIABLE}, else none.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -104,7 +104,13 @@ class Run:
             from lifecycle.engine import Engine
 
             config = self.config
-            engine = Engine(self.database_url, policy=config.policy, handlers=config.handlers, delivery=config.delivery)
+            engine = Engine(
+                self.database_url,
+                policy=config.policy,
+                handlers=config.handlers,
+                delivery=config.delivery,
+                safety=config.safety,
+            )
             self._engine = engine
             self._check_file(create)
         return self._engine
@@ -199,9 +205,11 @@ def _with_options(function: Callable[..., None], options: dict[str, Any]) -> Cal
 
 
 _GROUPS = {
+    "brake": "The brake on destruction: what it lets through, what waits for it.",
     "export": "Exports of any size, to a file or to standard output.",
     "hold": "Legal holds: nothing of the account is destroyed while one is in force.",
     "outbox": "What is owed to the outside world: see it, and try again what was parked.",
+    "restore": "After a restore from backup: what was destroyed that the database has forgotten.",
     "policy": "The policy: every duration and switch, and the promises behind them.",
 }
 

@@ -182,7 +182,9 @@ def test_the_examples_of_a_page_run_in_their_order(page: Path, world: Path, monk
                 _reference_world(block, monkeypatch)
             for line in commands(block):
                 run(line, monkeypatch)
-        elif block.language == "toml" and re.search(r"^\[(policy|handlers|delivery)\b", block.text, re.MULTILINE):
+        elif block.language == "toml" and re.search(
+            r"^\[\[?(policy|handlers|delivery|safety)\b", block.text, re.MULTILINE
+        ):
             file = world / "block.toml"
             file.write_text(block.text, encoding="utf-8")
             load(file, {})

@@ -1,0 +1,150 @@
+"""What an engine asks before it destroys anything: of the clock, of the ledger and of the brake."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lifecycle import inputs
+from lifecycle.actor import Actor, Role
+from lifecycle.clock import Clock, SystemClock
+from lifecycle.database import Database
+from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised
+from lifecycle.policy import Policy
+from lifecycle.safety import Safety
+from lifecycle.store import Store
+
+if TYPE_CHECKING:  # what only some callers use is imported when it is used
+    from lifecycle.brake import BrakeState
+    from lifecycle.gate import ClockGate, Doubt
+    from lifecycle.ledger import Ledger
+    from lifecycle.restore import LedgerReport
+
+
+class Precautions:
+    """The part of :class:`lifecycle.engine.Engine` that holds destruction back."""
+
+    database: Database
+    store: Store
+    clock: Clock
+    safety: Safety
+    _agrees_with_ledger = False
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that this engine keeps."""
+        raise NotImplementedError
+
+    def barred(self) -> str | None:
+        """Why nothing may be destroyed now, if so; raises :class:`ClockInDoubt` where nothing may move at all."""
+        doubt = self.clock_doubt()
+        if doubt is not None and doubt.stops:
+            raise ClockInDoubt(str(doubt))
+        return self._forgotten() if doubt is None else str(doubt)
+
+    # --- The clock ---------------------------------------------------------------------------
+
+    @cached_property
+    def gate(self) -> "ClockGate | None":
+        """Watches the host's clock; a clock that was given to this engine is its own authority."""
+        if not isinstance(self.clock, SystemClock):
+            return None
+        from lifecycle.gate import ClockGate
+
+        return ClockGate(self.database, self.safety)
+
+    def clock_doubt(self) -> "Doubt | None":
+        """Why this host's clock is in doubt, if it is; None for a clock that was given to this engine."""
+        return None if self.gate is None else self.gate.look(self.clock.now())
+
+    def accept_clock(self, actor: Actor) -> None:
+        """Take this host's clock for right; :class:`ClockInDoubt` where the database's own says otherwise."""
+        who = _admin(actor, "The clock is not accepted:")
+        if self.gate is not None:
+            self.gate.accept(self.clock.now(), who)
+
+    # --- The brake ---------------------------------------------------------------------------
+
+    def brake(self) -> "BrakeState":
+        """What the brake lets through now, and what waits to be destroyed."""
+        from lifecycle.brake import Brake
+
+        now, policy = self.clock.now(), self.policy
+        with self.database.read() as connection:
+            return Brake(self.store, self.safety).state(connection, now, policy)
+
+    def destruction_forecast(self, days: int = 60) -> list[int]:
+        """How many requests that destroy come in each of the coming days of 24 hours, as far as dates tell today."""
+        from lifecycle.brake import Brake
+
+        if not 1 <= days <= 366:
+            raise InvalidInput(f"A forecast covers 1 to 366 days, not {days}.")
+        now, policy = self.clock.now(), self.policy
+        with self.database.read() as connection:
+            return Brake(self.store, self.safety).forecast(connection, now, policy, days)
+
+    def release_brake(self, accounts: int, *, actor: Actor, reason: str) -> None:
+        """Have the brake let so many more accounts through; it is recorded, and counts for as long as each window is.
+
+        Raises :class:`NotAuthorised` for anybody but an admin.
+        """
+        from lifecycle.brake import Brake
+
+        who, why = _admin(actor, "The brake is not released:"), inputs.required(reason, "reason")
+        with self.database.write() as connection:
+            Brake(self.store, self.safety).release(connection, self.clock.now(), accounts, who, why)
+            self.store.announce(connection)
+
+    # --- The ledger, after a restore ----------------------------------------------------------
+
+    @cached_property
+    def ledger(self) -> "Ledger | None":
+        """Where it is written what is about to be destroyed, outside of the database."""
+        if self.safety.ledger is None:
+            return None
+        from lifecycle.ledger import Ledger
+
+        return Ledger(self.safety.ledger)
+
+    def check_restore(self) -> "LedgerReport | None":
+        """What the ledger knows and the database does not, after a restore; None without a ledger.
+
+        Raises :class:`LedgerUnusable` where the ledger can't be read, or lacks lines.
+        """
+        if self.ledger is None:
+            return None
+        from lifecycle.restore import Restore
+
+        report = Restore(self.store, self.ledger).check(self.clock.now())
+        self._agrees_with_ledger = not report.behind
+        return report
+
+    def apply_restore(self, *, actor: Actor) -> "LedgerReport | None":
+        """Bring every account that the database has forgotten to be destroyed to where it was, to be destroyed anew.
+
+        Returns what was found; None without a ledger. Raises :class:`NotAuthorised` for anybody but an admin.
+        """
+        who = _admin(actor, "Nothing is brought forward:")
+        if self.ledger is None:
+            return None
+        from lifecycle.restore import Restore
+
+        return Restore(self.store, self.ledger).apply(self.clock.now(), self.policy, who)
+
+    def _forgotten(self) -> str | None:
+        """Why nothing may be destroyed, where the database is behind its ledger, or nobody can tell."""
+        try:
+            report = None if self._agrees_with_ledger else self.check_restore()
+        except LedgerUnusable as error:
+            return str(error)
+        if report is None or not report.behind:
+            return None
+        return (
+            f"The ledger knows of {len(report.behind):,} accounts whose destruction this database has forgotten, "
+            "as after a restore; see `lifecycle restore check`."
+        )
+
+
+def _admin(actor: Actor, refusal: str) -> str:
+    """``role:id`` of an admin; :class:`NotAuthorised` for anybody else."""
+    if actor.role is not Role.ADMIN:
+        raise NotAuthorised(refusal, (f"Only an admin may do that, not {actor.role}.",))
+    return f"{actor.role}:{inputs.required(actor.id, 'the id')}"

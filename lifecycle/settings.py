@@ -1,0 +1,78 @@
+"""Values of a configuration file: what is malformed raises, and the message names the key."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lifecycle.errors import InvalidInput
+from lifecycle.policy import Policy, parse_duration
+
+
+def read_text(value: Any, name: str) -> str:
+    """Text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"{name} must be text, not {value!r}.")
+    return value
+
+
+def read_switch(value: Any, name: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be true or false, not {value!r}.")
+    return value
+
+
+def read_duration(value: Any, name: str) -> timedelta:
+    """A duration in words, between a second and a year."""
+    duration = parse_duration(value, name)
+    if not timedelta(0) < duration <= timedelta(days=365):
+        raise InvalidInput(f"{name} must lie between 1 second and 365 days, not {value!r}.")
+    return duration
+
+
+def read_count(value: Any, name: str, least: int = 1, most: int = 100_000) -> int:
+    """A whole number."""
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidInput(f"{name} must be a whole number between {least} and {most:,}, not {value!r}.")
+    return value
+
+
+def read_share(value: Any, name: str) -> float:
+    """A part of a whole, from 0 to 1."""
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise InvalidInput(f"{name} must be a part of all accounts between 0 and 1, such as 0.01, not {value!r}.")
+    return float(value)
+
+
+def read_path(value: Any, name: str, folder: Path) -> Path:
+    """A path; a relative one starts at ``folder``."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"{name} must be a path, not {value!r}.")
+    return (folder / value).absolute()
+
+
+def read_table(value: Any, name: str) -> dict[str, Any]:
+    """A table."""
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{name} must be a table: [{name}].")
+    return value
+
+
+def refuse_unknown(content: Mapping[str, Any], known: Iterable[str], where: str, what: str) -> None:
+    """Refuse names that are not ``known``, with the nearest that is."""
+    names = [str(name) for name in known]
+    for name in content:
+        if name not in names:
+            raise InvalidInput(f"Unknown {what} {name!r} in {where}: {_hint(name, names)}")
+
+
+def _hint(name: str, names: list[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    if name in {setting.name for setting in fields(Policy)}:
+        return "it is a policy setting; put it below [policy]."
+    return f"choose from {', '.join(names)}."
