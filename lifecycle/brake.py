@@ -29,6 +29,8 @@ REQUESTS: Mapping[State, Move] = {
 _NOW = bindparam("now", type_=Instant)
 #: Any number, the same for every process: one sweep at a time asks for destruction on PostgreSQL.
 _TURN = 7_230_452
+#: How many releases the state of the brake shows.
+_RELEASES = 10
 #: How long the number of all accounts is remembered: it is counted one by one, and changes slowly.
 _REMEMBERED = timedelta(hours=1)
 
@@ -50,11 +52,24 @@ class WindowState:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """So many more accounts that somebody let through."""
+
+    at: datetime
+    accounts: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BrakeState:
-    """What the brake lets through now, and how many accounts ``waiting`` are due to be destroyed, by effect."""
+    """What the brake lets through now, how many accounts ``waiting`` are due to be destroyed, by effect, and the latest
+    ``releases``.
+    """
 
     windows: tuple[WindowState, ...]
     waiting: Mapping[Effect, int]
+    releases: tuple[Release, ...]
 
     @property
     def free(self) -> int:
@@ -126,7 +141,9 @@ class Brake:
         waiting = {
             move.owes[0].effect: self.reads.count(connection, _due(move), now, policy) for move in REQUESTS.values()
         }
-        return BrakeState(windows, waiting)
+        latest = select(brake_releases).order_by(brake_releases.c.id.desc()).limit(_RELEASES)
+        releases = (Release(row.at, row.accounts, row.actor, row.reason) for row in connection.execute(latest))
+        return BrakeState(windows, waiting, tuple(releases))
 
     def opens_at(self, connection: Connection, now: datetime) -> datetime | None:
         """When one of the requests that fill a window leaves it; None where none does."""

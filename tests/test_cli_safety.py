@@ -52,6 +52,9 @@ def test_a_release_lets_the_rest_through(database: str) -> None:
     assert "withheld" not in run(database, "sweep").stdout
     data = json.loads(run(database, "brake", "status", "--json").stdout)
     assert [window["released"] for window in data["windows"]] == [10, 10] and data["tripped"] is False
+    (release,) = data["releases"]
+    assert (release["accounts"], release["actor"], release["reason"]) == (10, "admin:root", "spam of May")
+    assert "by admin:root: 10, spam of May" in run(database, "brake", "status").stdout
 
 
 def test_a_release_by_support_is_refused(database: str) -> None:

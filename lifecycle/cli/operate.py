@@ -267,6 +267,7 @@ def brake_status(run: Run) -> None:
             {
                 "windows": [{**asdict(window), "free": window.free} for window in brake.windows],
                 "waiting": brake.waiting,
+                "releases": [asdict(release) for release in brake.releases],
                 "free": brake.free,
                 "tripped": brake.tripped,
                 "opens_at": brake.opens_at,
@@ -277,6 +278,10 @@ def brake_status(run: Run) -> None:
     output.show(output.table(("per", "limit", "requested", "released", "free"), rows))
     for effect, count in brake.waiting.items():
         output.say(f"Due now: {effect} of {count:,} accounts.")
+    for release in brake.releases:
+        output.say(
+            f"Released {release.at:%Y-%m-%d %H:%M} UTC by {release.actor}: {release.accounts:,}, {release.reason}"
+        )
     if brake.tripped:
         opens = "" if brake.opens_at is None else f" It opens at {brake.opens_at:%Y-%m-%d %H:%M} UTC by itself."
         output.say(f"The brake holds: it lets {brake.free:,} through now.{opens}")
