@@ -11,11 +11,13 @@ A map of the package, from the bottom up::
     guards, rows, deadlines                 what a row of the definition is made of
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
-    gate, brake                             the clock in doubt; how much is destroyed at a time
-    reads, store, sweep, outbox             one change, a million changes, and what is owed for them
+    gate, brake, ledger, restore            what holds destruction back, and what remembers it
+    reads, store, sweep, outbox, handover   one change, a million changes, and what is owed for them
+    holds, certificate                      legal holds; what was destroyed, and what every store answered
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
-    answers, risks, questions, engine       Engine: the one class that scripts use
-    doctor, scheduler                       health, the daemon
+    answers, risks, questions, precautions, engine      Engine: the one class that scripts use
+    doctor, metrics, scheduler              health, the daemon
+    settings, registry, config              the configuration file
     importer, exporter, activity_file       accounts and activity from files, and into files
     diagrams, reference                     the definition as pictures and as tables
     handlers                                deliver effects for real
