@@ -22,7 +22,7 @@ from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.states import CANCELLED, DESTRUCTIVE, Effect, Step
 from lifecycle.store import Entry, Store
-from lifecycle.tables import Status, accounts, ledger_positions, outbox
+from lifecycle.tables import LIVE_REQUEST, Status, accounts, ledger_positions, outbox
 
 #: Lines that are compared with the database at a time, and accounts that go forward in one transaction.
 PAGE = 1000
@@ -135,16 +135,15 @@ class Restore:
         snapshot = self.store.load(connection, account_id, lock=True)
         effect = Effect(said["effect"])
         decision = _decision(snapshot, effect, said, now, policy)
-        self._withdraw_others(connection, account_id, now)
         if decision is not None:
+            self._withdraw_others(connection, account_id, now)
             self.store.write(connection, snapshot, decision, Entry(now, policy.version, actor, reason=_WHY))
 
     def _withdraw_others(self, connection: Connection, account_id: str, now: datetime) -> None:
         """What the restored database still owes of destruction is owed anew."""
-        live = (outbox.c.account_id == account_id, outbox.c.effect.in_(DESTRUCTIVE), outbox.c.finished_at.is_(None))
         connection.execute(
             update(outbox)
-            .where(*live)
+            .where(outbox.c.account_id == account_id, LIVE_REQUEST)
             .values(status=Status.WITHDRAWN, last_error=_WHY, finished_at=now, claimed_until=None)
         )
 

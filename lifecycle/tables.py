@@ -311,6 +311,8 @@ brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
 clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
 ledger_positions = table(LedgerPosition)
 
+#: A request that destroys and is not settled; of each effect an account has one at most.
+LIVE_REQUEST = outbox.c.effect.in_(DESTRUCTIVE) & outbox.c.status.in_((Status.PENDING, Status.PARKED))
 #: The account's columns by name, as terms are compiled over them.
 COLUMNS: Mapping[str, Any] = dict(accounts.c)
 
@@ -335,14 +337,13 @@ def schema() -> MetaData:
     Index("legal_hold_ending", legal_holds.c.ends_at, postgresql_where=ending, sqlite_where=ending)
     pending = outbox.c.status == Status.PENDING
     Index("outbox_pending", outbox.c.due_at, outbox.c.id, postgresql_where=pending, sqlite_where=pending)
-    destructive = outbox.c.effect.in_(DESTRUCTIVE) & outbox.c.status.in_((Status.PENDING, Status.PARKED))
     Index(
         "outbox_one_live_request",
         outbox.c.account_id,
         outbox.c.effect,
         unique=True,
-        postgresql_where=destructive,
-        sqlite_where=destructive,
+        postgresql_where=LIVE_REQUEST,
+        sqlite_where=LIVE_REQUEST,
     )
     asked = history.c.request_id.is_not(None)
     Index(

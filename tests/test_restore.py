@@ -19,6 +19,7 @@ from lifecycle import (
     Safety,
     State,
     Task,
+    Undeliverable,
 )
 from lifecycle.doctor import examine
 from lifecycle.ledger import Ledger
@@ -299,3 +300,46 @@ def test_without_its_ledger_everything_but_destruction_is_delivered(world: World
         (request,) = [row for row in world.engine.courier.rows(connection) if row["effect"] == Effect.DELETE_CONTENT]
     assert (request["attempts"], request["claimed_until"]) == (0, None)
     assert world.open().barred() is not None
+
+
+def test_a_parked_request_in_the_restored_database_gives_way_to_the_one_that_the_ledger_asks_for(world: World) -> None:
+    cancel_acme(world)
+    world.engine.courier.handlers[Effect.DELETE_CONTENT] = refuses
+    world.engine.run_until(START + 30 * DAY)
+    (parked,) = requests_of_acme(world)
+    assert parked["status"] == "parked"
+    saved = world.backup()
+    world.engine.courier.retry(world.clock.now(), parked["id"])
+    world.engine.courier.handlers[Effect.DELETE_CONTENT] = world.erase
+    world.engine.deliver()
+    world.restore(saved)
+    world.engine.apply_restore(actor=ADMIN)
+    assert [row["status"] for row in requests_of_acme(world)] == ["withdrawn", "pending"]
+    world.engine.deliver()
+    assert world.engine.get("acme").state is State.CONTENT_DELETED
+
+
+def test_what_an_account_beyond_its_deletion_still_owes_stays_owed(world: World) -> None:
+    cancel_acme(world)
+    world.engine.run_until(START + 58 * DAY)
+    world.clock.set(START + 59 * DAY)
+    world.engine.sweep()
+    assert world.engine.get("acme").purge_requested_at is not None
+    forgotten = {**world.lines()[0], "number": 99}
+    Ledger(world.safety.ledger).append([forgotten])  # type: ignore[arg-type]
+    world.engine.close()
+    world.engine = world.open()
+    report = world.engine.apply_restore(actor=ADMIN)
+    assert report is not None and list(report.behind) == ["acme"]
+    world.engine.deliver()
+    assert world.engine.get("acme").state is State.PURGED
+
+
+def refuses(task: Task) -> str:
+    raise Undeliverable("a person must look")
+
+
+def requests_of_acme(world: World) -> list[Any]:
+    with world.engine.database.read() as connection:
+        rows = world.engine.courier.rows(connection, account_id="acme")
+    return [row for row in rows if row["effect"] == Effect.DELETE_CONTENT]
