@@ -199,6 +199,4 @@ def _coming(move: Move) -> Term:
 
 def _due(move: Move) -> Term:
     """Whether an account would be asked to be destroyed, but for the brake."""
-    bracket = move.row.bracket
-    condition = move.condition if bracket is None else bracket.term & move.condition
-    return among(*move.row.sources) & condition
+    return among(*move.row.sources) & move.taken

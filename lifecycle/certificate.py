@@ -96,15 +96,14 @@ _FACTS = (
 def certificate(store: Store, connection: Connection, account_id: str, now: datetime) -> Certificate:
     """The account's certificate; raises :class:`AccountNotFound`."""
     account = store.load(connection, account_id)
-    owed = [
-        row
-        for row in connection.execute(
-            select(outbox, history.c.policy_version)
-            .join(history, (history.c.account_id == outbox.c.account_id) & (history.c.number == outbox.c.number))
-            .where(outbox.c.account_id == account_id)
-            .order_by(outbox.c.id)
-        ).mappings()
-    ]
+    asked = (history.c.account_id == outbox.c.account_id) & (history.c.number == outbox.c.number)
+    rows = (
+        select(outbox, history.c.policy_version)
+        .join(history, asked)
+        .where(outbox.c.account_id == account_id)
+        .order_by(outbox.c.id)
+    )
+    owed = connection.execute(rows).mappings().all()
     return Certificate(
         account_id=account.id,
         issued_at=now,

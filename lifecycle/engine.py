@@ -18,11 +18,11 @@ from lifecycle.database import Database
 from lifecycle.errors import Conflict, InvalidInput, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
-from lifecycle.handlers.several import Several
+from lifecycle.handlers.several import Several, tell
 from lifecycle.machine import decide, due, event_named
 from lifecycle.policy import Policy
 from lifecycle.precautions import Precautions
-from lifecycle.questions import Questions, request_of
+from lifecycle.questions import request_of
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.safety import Safety
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
@@ -44,7 +44,7 @@ _BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
 }
 
 
-class Engine(Questions, Precautions):
+class Engine(Precautions):
     """Opens a database and keeps one policy on it.
 
     ``url`` is ``sqlite:///accounts.db`` or ``postgresql://…``. Without ``policy`` the one that the
@@ -134,10 +134,7 @@ class Engine(Questions, Precautions):
         if self._courier is None:
             from lifecycle.outbox import Courier
 
-            for handler in self.handlers.values():  # a mail quotes the policy that is kept
-                quote = getattr(handler, "quote", None)
-                if quote is not None:
-                    quote(self.policy.as_text())
+            tell(self.handlers, "quote", self.policy.as_text())  # a mail quotes the policy that is kept
             self._courier = Courier(self.store, self.policy, self.handlers, self._delivery, self.ledger)
         return self._courier
 
@@ -152,10 +149,7 @@ class Engine(Questions, Precautions):
     def close(self) -> None:
         """Close handlers that can be closed, and all connections; purged accounts are forgotten before."""
         self.forget_purged()
-        for handler in self.handlers.values():
-            close = getattr(handler, "close", None)
-            if close is not None:
-                close()
+        tell(self.handlers, "close")
         self.database.close()
 
     # --- Changes -----------------------------------------------------------------------------

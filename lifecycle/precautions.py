@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 
 from lifecycle import inputs
 from lifecycle.actor import Actor, Role
-from lifecycle.clock import Clock, SystemClock
-from lifecycle.database import Database
+from lifecycle.clock import SystemClock
 from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised
-from lifecycle.policy import Policy
+from lifecycle.questions import Questions
 from lifecycle.safety import Safety
-from lifecycle.store import Store
 
 if TYPE_CHECKING:  # what only some callers use is imported when it is used
     from lifecycle.brake import BrakeState
@@ -19,19 +17,11 @@ if TYPE_CHECKING:  # what only some callers use is imported when it is used
     from lifecycle.restore import LedgerReport
 
 
-class Precautions:
+class Precautions(Questions):
     """The part of :class:`lifecycle.engine.Engine` that holds destruction back."""
 
-    database: Database
-    store: Store
-    clock: Clock
     safety: Safety
     _agrees_with_ledger = False
-
-    @property
-    def policy(self) -> Policy:
-        """The policy that this engine keeps."""
-        raise NotImplementedError
 
     def barred(self) -> str | None:
         """Why nothing may be destroyed now, if so; raises :class:`ClockInDoubt` where nothing may move at all."""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from lifecycle.deadlines import STAMPED, VOID_NOTICE
 from lifecycle.errors import LedgerUnusable
+from lifecycle.instants import Instant
 from lifecycle.ledger import Ledger
 from lifecycle.machine import Decision, due
 from lifecycle.outcomes import CONFIRMS, Claimed
@@ -27,12 +28,9 @@ from lifecycle.tables import LIVE_REQUEST, Status, accounts, ledger_positions, o
 #: Lines that are compared with the database at a time, and accounts that go forward in one transaction.
 PAGE = 1000
 #: What a line keeps of its account, so that it can be brought to where it was: dates, and words.
-_DATES = (
-    *(name for name in STAMPED if name.endswith(("_at", "_by")) and name != "cancelled_by"),
-    *("terminated_at", "erasure_requested_at", "content_deleted_at", "purge_requested_at"),
-)
-_WORDS = tuple(name for name in STAMPED if name not in _DATES)
-REMEMBERED = (*_DATES, *_WORDS)
+REMEMBERED = (*STAMPED, "terminated_at", "erasure_requested_at", "content_deleted_at", "purge_requested_at")
+_DATES = tuple(name for name in REMEMBERED if isinstance(accounts.c[name].type, Instant))
+_WORDS = tuple(name for name in REMEMBERED if name not in _DATES)
 _WHY = "The ledger says that this was asked for before the database was restored from a backup."
 
 

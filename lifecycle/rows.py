@@ -193,6 +193,12 @@ class Move:
     owes: tuple[Owed, ...] = ()
     promised: Term | None = None
 
+    @cached_property
+    def taken(self) -> Term:
+        """Whether a sweep takes this step with an account of the row's source: the bracket routes, too."""
+        bracket = self.row.bracket
+        return self.condition if bracket is None else bracket.term & self.condition
+
     @classmethod
     def of_row(cls, row: Transition, condition: Term = literal(True)) -> "Move":
         """The event itself."""

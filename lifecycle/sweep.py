@@ -165,11 +165,7 @@ class Sweeper:
         return runs  # type: ignore[return-value]
 
     def _pick(self, state: State, only: int | None = None, without: int | None = None) -> Select[Any]:
-        conditions = []
-        for number, move in enumerate(self._moves[state]):
-            bracket = move.row.bracket
-            condition = move.condition if bracket is None else bracket.term & move.condition
-            conditions.append((self._mover.sql(condition), literal(number)))
+        conditions = [(self._mover.sql(move.taken), literal(n)) for n, move in enumerate(self._moves[state])]
         sorted_into = case(*conditions, else_=literal(REARM))
         pick = (
             select(self._mover.key, sorted_into.label("move"))

@@ -120,18 +120,16 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
     controller.stop()
 
 
+def mailer(port: int) -> Email:
+    words = Policy().as_text()
+    return Email("127.0.0.1", "notices@product.test", policy=words, product="Product", port=port, tls="none")
+
+
 @pytest.fixture
 def world(
     url: str, clock: ManualClock, disk: Path, bucket: Any, s3: dict[str, Any], mailbox: tuple[Mailbox, int]
 ) -> Iterator[Engine]:
-    mail = Email(
-        "127.0.0.1",
-        "notices@product.test",
-        policy=Policy().as_text(),
-        product="Product",
-        port=mailbox[1],
-        tls="none",
-    )
+    mail = mailer(mailbox[1])
     files = Storage(f"file://{disk}", "{account}/", name="files")
     objects = Storage(f"s3://{BUCKET}", "{account}/", options=s3, name="objects")
 
@@ -296,14 +294,7 @@ def served_files(engine: Engine) -> list[Path]:
 
 
 def test_the_policys_own_numbers_stand_in_its_mails(url: str, clock: ManualClock, mailbox: tuple[Mailbox, int]) -> None:
-    mail = Email(
-        "127.0.0.1",
-        "notices@product.test",
-        policy=Policy().as_text(),
-        product="Product",
-        port=mailbox[1],
-        tls="none",
-    )
+    mail = mailer(mailbox[1])
     policy = Policy(deletion_after=timedelta(days=45))
     engine = Engine(url, clock=clock, policy=policy, handlers=dict.fromkeys(NOTICES, mail))
     engine.migrate()

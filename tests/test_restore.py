@@ -87,6 +87,15 @@ def cancel_acme(world: World) -> None:
     world.engine.fire("acme", "cancel", actor=Actor.owner(ANN))
 
 
+def ask_to_erase_without_ledger(world: World) -> None:
+    """The erasure is requested, and the ledger's disk is gone before it is delivered."""
+    cancel_acme(world)
+    world.engine.run_until(START + 29 * DAY)
+    world.safety.ledger.unlink()  # type: ignore[union-attr]
+    world.clock.set(START + 30 * DAY)
+    world.engine.sweep()
+
+
 # --- The ledger --------------------------------------------------------------------------------------
 
 
@@ -108,11 +117,7 @@ def test_the_ledger_holds_no_personal_data(world: World) -> None:
 
 
 def test_nothing_is_destroyed_when_the_ledger_can_not_be_written(world: World) -> None:
-    cancel_acme(world)
-    world.engine.run_until(START + 29 * DAY)
-    world.safety.ledger.unlink()  # type: ignore[union-attr]
-    world.clock.set(START + 30 * DAY)
-    world.engine.sweep()
+    ask_to_erase_without_ledger(world)
     report = world.engine.deliver()
     assert "Nothing is destroyed without it" in str(report.withheld)
     assert world.erased == [] and world.engine.get("acme").state is State.ACCESS_REVOKED
@@ -288,11 +293,7 @@ def test_lines_are_json_and_in_the_order_in_which_things_were_destroyed(world: W
 
 
 def test_without_its_ledger_everything_but_destruction_is_delivered(world: World) -> None:
-    cancel_acme(world)
-    world.engine.run_until(START + 29 * DAY)
-    world.safety.ledger.unlink()  # type: ignore[union-attr]
-    world.clock.set(START + 30 * DAY)
-    world.engine.sweep()
+    ask_to_erase_without_ledger(world)
     world.engine.fire("bolt", "cancel", actor=Actor.owner(ANN))
     report = world.engine.deliver()
     assert report.delivered["confirm_cancellation"] == 1, "what comes later in line than the erasure"

@@ -34,17 +34,19 @@ class Several:
 
     def quote(self, policy: Mapping[str, str]) -> None:
         """Tell those that quote the policy what it says."""
-        self._each("quote", policy)
+        tell(self.handlers, "quote", policy)
 
     def close(self) -> None:
         """Close those that can be closed."""
-        self._each("close")
+        tell(self.handlers, "close")
 
-    def _each(self, method: str, *arguments: Any) -> None:
-        for handler in self.handlers.values():
-            call = getattr(handler, method, None)
-            if call is not None:
-                call(*arguments)
+
+def tell(handlers: Mapping[Any, Handler], method: str, *arguments: Any) -> None:
+    """Call a method of those handlers that have it."""
+    for handler in handlers.values():
+        call = getattr(handler, method, None)
+        if call is not None:
+            call(*arguments)
 
 
 def _receipt(answer: object) -> str:
