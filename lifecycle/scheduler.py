@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -52,6 +52,8 @@ _RISKS_SHARE = 0.05
 _FORGETS_EVERY = 3600.0
 #: Seconds after a stop: until handlers are killed, and until the process ends whatever hangs.
 _GRACE, _END = 1.5, 3.5
+#: Seconds after which the main thread, which waits for the end, looks whether a signal has come.
+_LOOKS_UP = 0.5
 #: How often a scheduler that dies before it has run anything is started again.
 _RESTARTS = 3
 #: Farther dates are registered nearer: a resync comes long before.
@@ -110,9 +112,18 @@ class Daemon:
             loop.start()
             if self.engine.database.is_postgresql:
                 listener.start()
-            code = self._ended.get()
+            code = self._end()
             self._wind_up([loop, listener], code, owner)
         return code
+
+    def _end(self) -> int:
+        """Wait until the daemon shall end; the code to end with.
+
+        In short waits: a signal that arrives in the instant before a thread blocks is seen when it wakes only.
+        """
+        while True:
+            with suppress(Empty):
+                return self._ended.get(timeout=_LOOKS_UP)
 
     def stop(self) -> None:
         """Ask the daemon to end; returns at once. Safe in signal handlers and from any thread."""

@@ -17,7 +17,7 @@ from lifecycle import Effect, Engine, ManualClock
 from lifecycle.tables import accounts, history, outbox
 
 RUNNER = """
-import json, sys, time
+import faulthandler, json, sys, time
 from datetime import timedelta
 from lifecycle import Effect, Engine
 from lifecycle.errors import LifecycleError
@@ -28,6 +28,7 @@ from lifecycle.task import DeliverySettings
 
 IN_PROCESS = {"confirm": lambda task: "receipt", "hang": lambda task: time.sleep(600)}
 
+faulthandler.enable()
 wanted = json.loads(sys.argv[1])
 configure()
 handlers = {
@@ -97,7 +98,12 @@ class Process:
         """Send a signal, and wait: the seconds until the process was gone."""
         sent = time.monotonic()
         self.popen.send_signal(number)
-        self.popen.wait(20)
+        try:
+            self.popen.wait(20)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)  # it writes down where each of its threads is
+            self.popen.wait()
+            raise AssertionError(f"still there after {number.name}:\n{self._log.read_text()}") from None
         return time.monotonic() - sent
 
 
