@@ -13,7 +13,9 @@ from typing import Any
 from benchmarks.lab import bare, confirm, wire
 from lifecycle import Engine, Task
 from lifecycle.instants import EPOCH, MICROSECOND
+from lifecycle.personal import Sealed
 from lifecycle.sweep import BATCH
+from lifecycle.vault import AccountKey
 
 COMPANY_CANCELS = """
     state = 'cancel_pending', version = version + 1, due_at = {now} - 7 * {day},
@@ -93,14 +95,15 @@ RECEIPTS: dict[str, tuple[str, Job]] = {
     )),
     "purge_backups: confirmation": ("purge_backups", Job(
         "state = 'content_deleted' AND purge_requested_at IS NOT NULL AND legal_holds = 0",
-        "state = 'purged', version = version + 1, purged_at = {now}, company = ''",
+        "state = 'purged', version = version + 1, purged_at = {now}",
         "purge_backups", "fire", "content_deleted", "purged",
     )),
 }  # fmt: skip
 #: What a purge erases beside.
 SCRUBBING = (
     "DELETE FROM owner WHERE account_id IN ({ids})",
-    "UPDATE history SET reason = NULL WHERE account_id IN ({ids}) AND reason IS NOT NULL",
+    "DELETE FROM stated_reason WHERE account_id IN ({ids})",
+    "DELETE FROM personal_data WHERE account_id IN ({ids})",
     "UPDATE outbox SET last_error = NULL WHERE account_id IN ({ids}) AND last_error IS NOT NULL",
     "DELETE FROM refused_attempt WHERE account_id IN ({ids})",
 )
@@ -115,6 +118,7 @@ class Handwritten:
         self.connection: Any = bare(engine)
         self.postgresql = engine.database.is_postgresql
         self.version = engine.policy.version
+        self.vault = engine.store.vault
         if self.postgresql:
             self.now, self.day, self.mark = "%(now)s::timestamptz", "interval '24 hours'", "%({})s"
             self.given: dict[str, Any] = {"now": now}
@@ -210,11 +214,10 @@ class Handwritten:
     def _claim(self, effect: str) -> list[tuple[Any, ...]]:
         run = self.connection.execute
         dates = ", ".join(f"o.{name}" for name in PROMISES)
-        people = "string_agg(email, ',')" if self.postgresql else "group_concat(email)"
         select = (
-            f"SELECT o.id, o.account_id, o.number, o.attempts, a.company, "
-            f"(SELECT {people} FROM owner WHERE account_id = a.id), {dates} "
-            f"FROM outbox AS o JOIN account AS a ON a.id = o.account_id WHERE o.status = 'pending' "
+            f"SELECT o.id, o.account_id, o.number, o.attempts, p.key_id, p.wrapped, p.data, {dates} "
+            f"FROM outbox AS o JOIN account AS a ON a.id = o.account_id "
+            f"JOIN personal_data AS p ON p.account_id = o.account_id WHERE o.status = 'pending' "
             f"AND o.effect = '{effect}' AND o.due_at <= {self.now} "
             f"AND (o.claimed_until IS NULL OR o.claimed_until <= {self.now}) AND a.legal_holds = 0 "
             f"ORDER BY o.due_at, o.id LIMIT {CLAIM}"
@@ -239,9 +242,10 @@ class Handwritten:
         self.connection.executemany("INSERT INTO picked VALUES (?)", [(key,) for key in keys])
 
     def _task(self, row: tuple[Any, ...], effect: str) -> Task:
-        key, account_id, number, attempts, company, people, *dates = row
+        key, account_id, number, attempts, key_id, wrapped, data, *dates = row
+        personal = Sealed(AccountKey(key_id, wrapped), data).open(self.vault, account_id)
         said = {name: self._iso(at) for name, at in zip(PROMISES, dates, strict=True) if at is not None}
-        payload = {"company": company, "owners": people.split(","), **said}
+        payload = {"company": personal.company, "owners": list(personal.owners), **said}
         return Task(
             id=key, account_id=account_id, effect=effect, payload=payload, attempt=attempts + 1,
             idempotency_key=f"{account_id}:{number}:{effect}",

@@ -9,7 +9,8 @@ from sqlalchemy import Table
 
 from benchmarks.lab import Lab, bare
 from lifecycle import Actor, Engine, ManualClock
-from lifecycle.tables import accounts, history, outbox, owners
+from lifecycle.personal import Personal
+from lifecycle.tables import accounts, history, outbox, owners, personal_data
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -28,10 +29,10 @@ CONDITIONS: dict[str, tuple[str, int | None, int | None, int | None, int]] = {
     "delete_content": ("paid", 20, 0, None, 30),
     "purge_backups": ("paid", 20, 0, None, 59),
 }
-#: What belongs to an account, and by which column.
+_SEALED_AT_ONCE = 10_000
+#: What belongs to an account and can be copied, and by which column.
 _TABLES: tuple[tuple[Table, str], ...] = (
     (accounts, "id"),
-    (owners, "account_id"),
     (history, "account_id"),
     (outbox, "account_id"),
 )
@@ -82,7 +83,7 @@ def multiply(engine: Engine, count: int, *, later: str = "0", shifted: Sequence[
     for setting in without_checks:
         connection.execute(setting)
     for table, key in _TABLES:
-        copied = [c.name for c in table.c if c.name != key and not (table is outbox and c.name == "id")]
+        copied = [c.name for c in table.c if c.name not in (key, "id")]
         values = [f't."{c}" + {delay}' if table is accounts and c in shifted else f't."{c}"' for c in copied]
         quoted = ", ".join(f'"{c}"' for c in copied)
         connection.execute(
@@ -90,6 +91,15 @@ def multiply(engine: Engine, count: int, *, later: str = "0", shifted: Sequence[
             f"FROM ({numbers}) AS n CROSS JOIN {table.name} AS t WHERE t.{key} = '{TEMPLATE}'"
         )
     connection.close()
+    seal_people(engine, count)
+
+
+def seal_people(engine: Engine, count: int) -> None:
+    """The company and the owner of every copy, each sealed under a key of its own."""
+    for first in range(1, count + 1, _SEALED_AT_ONCE):
+        ids = [f"account-{number:09d}" for number in range(first, min(first + _SEALED_AT_ONCE, count + 1))]
+        with engine.database.write() as connection:
+            engine.store.put_people(connection, ids, [Personal.of_new("Template Ltd", [OWNER])] * len(ids))
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,8 @@ def url_of(engine: Engine) -> str:
 def drop_template(engine: Engine) -> None:
     """Remove the template, and have the database look at its tables as a running one would have done."""
     connection = bare(engine)
-    for table, key in reversed(_TABLES):
+    people = ((personal_data, "account_id"), (owners, "account_id"))
+    for table, key in (*people, *reversed(_TABLES)):
         connection.execute(f"DELETE FROM {table.name} WHERE {key} = '{TEMPLATE}'")
     connection.close()
     settle(engine)

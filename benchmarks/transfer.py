@@ -16,7 +16,7 @@ from benchmarks.population import START
 from lifecycle import Engine, ManualClock
 from lifecycle.exporter import export_file
 from lifecycle.importer import import_accounts
-from lifecycle.tables import accounts, history, owners
+from lifecycle.tables import accounts, history, owners, personal_data
 
 SECTION = "Import and export"
 BATCH = 1_000
@@ -81,7 +81,7 @@ def bare_load(lab: Lab, kind: str, engine: Engine, count: int) -> float:
         target: Any = bare(other)
         took = 0.0
         target.execute("BEGIN")
-        for table in (accounts, owners, history):
+        for table in (accounts, personal_data, owners, history):
             columns = ", ".join(f'"{column.name}"' for column in table.c)
             rows = source.execute(f"SELECT {columns} FROM {table.name} ORDER BY 1").fetchall()
             begun = perf_counter()

@@ -5,6 +5,7 @@ A map of the package, from the bottom up::
     errors, task, actor, clock, inputs      the small words
     policy      durations and switches, and the clauses of the policy
     safety      what holds destruction back, as an operator sets it
+    vault, personal                         people's data, sealed under a key of each account
     terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
     states      states, events, effects, and what each state grants
     filters                                 which accounts, by what they are
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         DefinitionError,
         GuardRefused,
         InvalidInput,
+        KeyMissing,
         LedgerUnusable,
         LifecycleError,
         NoSuchTransition,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from lifecycle.safety import Safety
     from lifecycle.states import Effect, Event, Plan, State
     from lifecycle.task import DeliverySettings, Found, Handler, Receipt, Task, Undeliverable
+    from lifecycle.vault import KeyRing
 
 _ERRORS = (
     "AccountExists",
@@ -68,6 +71,7 @@ _ERRORS = (
     "DefinitionError",
     "GuardRefused",
     "InvalidInput",
+    "KeyMissing",
     "LedgerUnusable",
     "LifecycleError",
     "NoSuchTransition",
@@ -88,6 +92,7 @@ _HOMES = {
     "BulkPlan": "bulk",
     "Engine": "engine",
     "Filter": "filters",
+    "KeyRing": "vault",
     "Safety": "safety",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list of public names

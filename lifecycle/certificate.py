@@ -112,7 +112,7 @@ def certificate(store: Store, connection: Connection, account_id: str, now: date
         notices=tuple(_notice(row) for row in owed if row["effect"] in NOTICES),
         holds=tuple(
             HoldRecord(row["case"], row["placed_at"], row["actor"] or "-", row["ends_at"], row["released_at"])
-            for row in listed(connection, account_id, released=True)
+            for row in listed(store, connection, account_id, released=True)
         ),
     )
 

@@ -23,6 +23,7 @@ BRING_PERIOD: tuple[Assignment, ...] = (
     ("period_ends_at", default(request.period_ends_at, account.period_ends_at)),
 )
 FREE_FROM_NOW: tuple[Assignment, ...] = (("plan", literal(Plan.FREE)), ("free_since", now))
+FREE_AS_BEFORE: tuple[Assignment, ...] = (("free_since", default(account.free_since, now)),)
 HOLD_FROM_NOW: tuple[Assignment, ...] = (("held_at", default(account.held_at, now)),)
 FREEZE_FROM_NOW: tuple[Assignment, ...] = (("frozen_at", default(account.frozen_at, now)),)
 

@@ -28,6 +28,7 @@ from lifecycle.safety import Safety
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
 from lifecycle.store import Entry, Store
 from lifecycle.task import DeliverySettings, Handler
+from lifecycle.vault import KeyRing, Vault
 
 if TYPE_CHECKING:  # what only some callers use is imported when it is used: `lifecycle show` shall answer at once
     from lifecycle.activity import ActivityReport
@@ -51,7 +52,7 @@ class Engine(Precautions):
     database keeps is used (the defaults, before the first :meth:`migrate`); with another than that,
     every change is refused with ``PolicyError`` until :meth:`migrate` adopts it. ``handlers``
     deliver effects, one each, or several by their names; those that destroy have none unless one is given, the
-    others are logged. ``safety`` says what holds destruction back.
+    others are logged. ``safety`` says what holds destruction back, ``keys`` under which keys personal data is sealed.
 
     Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
     won several times in a row, :class:`InvalidInput` for malformed arguments.
@@ -66,10 +67,11 @@ class Engine(Precautions):
         handlers: Mapping[Effect, Handler | Mapping[str, Handler]] | None = None,
         delivery: DeliverySettings | None = None,
         safety: Safety | None = None,
+        keys: KeyRing | None = None,
         batch: int | None = None,
     ) -> None:
         self.database = Database(url)
-        self.store = Store(self.database)
+        self.store = Store(self.database, Vault(keys))
         self.clock = clock or SystemClock()
         self.handlers: dict[Effect, Handler] = {
             **{effect: log for effect in Effect if effect not in DESTRUCTIVE},
@@ -171,20 +173,19 @@ class Engine(Precautions):
         Raises :class:`AccountExists` or :class:`InvalidInput`.
         """
         now = self.clock.now()
-        row = self._new_row(account_id, company, plan, period_ends_at, now)
+        row = self._new_row(account_id, plan, period_ends_at, now)
+        name = inputs.required(company, "company")
         addresses = _addresses(owners)
         row["due_at"] = due(_Columns(row), now, self.policy)
         opener = actor or Actor(Role.SYSTEM, "engine")
         entry = Entry(now, self.policy.version, f"{opener.role}:{opener.id}")
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
-            self.store.insert(connection, [row], [addresses], Opening.OPEN_ACCOUNT, entry)
+            self.store.insert(connection, [row], [name], [addresses], Opening.OPEN_ACCOUNT, entry)
             self.store.announce(connection)
         return self.get(account_id)
 
-    def _new_row(
-        self, account_id: str, company: str, plan: str, period_ends_at: datetime | None, now: datetime
-    ) -> dict[str, Any]:
+    def _new_row(self, account_id: str, plan: str, period_ends_at: datetime | None, now: datetime) -> dict[str, Any]:
         try:
             chosen = Plan(plan)
         except ValueError:
@@ -199,7 +200,6 @@ class Engine(Precautions):
                 raise InvalidInput("period_ends_at must lie in the future; import accounts with a past instead.")
         return {
             "id": inputs.account_id(account_id),
-            "company": inputs.required(company, "company"),
             "state": state,
             "plan": chosen,
             "version": 1,

@@ -13,6 +13,7 @@
     ├── DatabaseUnavailable    the database can't be reached, or stays locked
     ├── ClockInDoubt           the clock can't be right, so nothing moves by it
     ├── LedgerUnusable         the ledger can't be read or written, or is shorter than it was
+    ├── KeyMissing             personal data is sealed under a key that the settings don't have
     ├── SchemaOutdated         the database has no schema, or one of another version
     └── Refused                the definition says no; ``reasons`` lists every reason
         ├── NoSuchTransition   the event does not leave the account's present state
@@ -63,6 +64,10 @@ class DatabaseUnavailable(LifecycleError):
 
 class ClockInDoubt(LifecycleError):
     """The clock of this host can't be right. Nothing was changed; correct it, or say that it is right."""
+
+
+class KeyMissing(LifecycleError):
+    """Personal data can't be opened with the keys of the settings. Nothing was changed."""
 
 
 class LedgerUnusable(LifecycleError):

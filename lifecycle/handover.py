@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 
 from lifecycle.outcomes import Claimed, Outcome
+from lifecycle.personal import Personal
 from lifecycle.policy import duration_words
 from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.task import Handler, PartlyDone, Task, Undeliverable, apart, joined
@@ -16,7 +17,8 @@ from lifecycle.task import Handler, PartlyDone, Task, Undeliverable, apart, join
 #: Tasks that a handler of many is given at once.
 MANY = 500
 
-Owners = Mapping[str, Sequence[str]]
+#: Gives what is on file of an account's people.
+People = Callable[[str], Personal]
 #: Gives those of some destructive tasks that may still be carried out; None when nothing may be destroyed now.
 LastLook = Callable[[Sequence[Claimed]], Sequence[Claimed] | None]
 
@@ -31,7 +33,7 @@ class HandOver:
     def __init__(
         self,
         claimed: Sequence[Claimed],
-        owners: Owners,
+        people: People,
         handlers: Mapping[Effect, Handler],
         last_look: LastLook,
         clock: Callable[[], datetime],
@@ -40,7 +42,7 @@ class HandOver:
     ) -> None:
         self.outcomes: list[Outcome] = []
         self.error: BaseException | None = None
-        self._owners, self._handlers = owners, handlers
+        self._people, self._handlers = people, handlers
         self._last_look, self._clock, self._go_on, self._late = last_look, clock, go_on, late
         self._groups = list(_groups(claimed, handlers))
         #: How many groups are done with, or in the hands of a handler; and the tasks that are.
@@ -106,7 +108,7 @@ class HandOver:
     def _attempt(self, claimed: Sequence[Claimed]) -> list[Outcome]:
         if not claimed:
             return []
-        tasks = [one.task(self._owners.get(one.account_id, ())) for one in claimed]
+        tasks = [one.task(self._people(one.account_id)) for one in claimed]
         answers = self._answers(claimed[0], tasks)
         at = self._clock().isoformat()
         return [_outcome(one, answer, at) for one, answer in zip(claimed, answers, strict=True)]

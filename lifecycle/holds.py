@@ -5,12 +5,15 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, select
 
+from lifecycle.reads import Reads, reading_reasons
 from lifecycle.tables import history, legal_holds
 
 _IN_FORCE = legal_holds.c.released_at.is_(None)
 
 
-def listed(connection: Connection, account_id: str | None = None, *, released: bool = False) -> list[dict[str, Any]]:
+def listed(
+    reads: Reads, connection: Connection, account_id: str | None = None, *, released: bool = False
+) -> list[dict[str, Any]]:
     """Holds in force (``released``: those that were, too), with who placed them and why, the oldest first."""
     placed = (history.c.account_id == legal_holds.c.account_id) & (history.c.number == legal_holds.c.number)
     rows = (
@@ -22,7 +25,7 @@ def listed(connection: Connection, account_id: str | None = None, *, released: b
         rows = rows.where(_IN_FORCE)
     if account_id is not None:
         rows = rows.where(legal_holds.c.account_id == account_id)
-    return [dict(row) for row in connection.execute(rows).mappings()]
+    return [reads.with_reason(row) for row in connection.execute(reading_reasons(rows)).mappings()]
 
 
 def ended(connection: Connection, now: datetime) -> list[tuple[str, str]]:

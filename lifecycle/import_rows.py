@@ -114,13 +114,14 @@ OURS: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class Row:
-    """One account as a row states it: ``columns`` of the account table, ``owners``, ``cases`` of holds.
+    """One account as a row states it: ``columns`` of the account table, ``company``, ``owners``, ``cases`` of holds.
 
     ``problems`` are (column, reason), in the order in which they were found; with any, nothing else
     of the row means anything. ``digest`` identifies what the row states, however it is written.
     """
 
     columns: dict[str, Any] = field(default_factory=dict)
+    company: str = ""
     owners: Sequence[str] = ()
     cases: Sequence[str] = ()
     problems: list[tuple[str | None, str]] = field(default_factory=list)
@@ -128,7 +129,7 @@ class Row:
 
 
 #: The columns of the account table in a fixed order, so that rows are inserted by one statement.
-_BLANK: Mapping[str, Any] = {"id": None, "company": None, **dict.fromkeys(account), "version": 1, "legal_holds": 0}
+_BLANK: Mapping[str, Any] = {"id": None, **dict.fromkeys(account), "version": 1, "legal_holds": 0}
 #: Shapes of rows whose checks are kept; a file has dozens.
 _SHAPES = 2000
 
@@ -178,7 +179,8 @@ class RowReader:
                 row.problems.append((name, _without(name, str(error))))
         row.digest = _digest(stated)
         complete = all(map(stated.get, REQUIRED))
-        row.owners, row.cases = stated.pop("owners", ()), stated.pop("legal_holds", ())
+        row.company, row.owners = stated.pop("company", ""), stated.pop("owners", ())
+        row.cases = stated.pop("legal_holds", ())
         row.columns |= stated
         row.columns["legal_holds"] = len(row.cases)
         if not complete or row.columns["state"] is State.PURGED:
@@ -193,13 +195,12 @@ class RowReader:
         purged = columns["state"] is State.PURGED
         found = {column for column, _ in row.problems}
         for column in REQUIRED:
-            value = row.owners if column == "owners" else columns[column]
             personal = column in ("company", "owners")
+            value = getattr(row, column) if personal else columns[column]
             if not value and column not in found and not (personal and purged):
                 row.problems.append((column, "must not be blank."))
             elif value and personal and purged:
                 row.problems.append((column, "must be blank: a purged account keeps no personal data."))
-        columns["company"] = columns["company"] or ""
 
     def _derive_and_check(self, row: Row, stated: Mapping[str, Any]) -> None:
         columns = row.columns

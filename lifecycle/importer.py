@@ -163,27 +163,33 @@ class _Import:
         for record, row in batch:
             account_id = str(row.columns.get("id"))
             exists = not row.problems and account_id in known
-            if exists and known[account_id] != _opening(row):
+            opening = None if row.problems else self._opening(connection, row)
+            if exists and known[account_id] != opening:
                 row.problems.append(("id", "exists already with other facts; an import changes no account."))
             if row.problems:
                 self._reject(record, row)
             elif exists:
                 self.report.unchanged += 1
             else:
-                known[account_id] = _opening(row)
+                known[account_id] = opening
                 fresh.append(row)
         if fresh:
-            self._insert(connection, fresh)
+            self._insert(connection, fresh, [known[row.columns["id"]] for row in fresh])
         self.report.imported += len(fresh)
 
-    def _insert(self, connection: Any, fresh: list[Row]) -> None:
+    def _opening(self, connection: Any, row: Row) -> str:
+        """What the first entry of an imported account remembers of its row, to know it again: a keyed hash."""
+        return f"import:{self.store.lookup(connection, 'import', row.digest).hex()}"
+
+    def _insert(self, connection: Any, fresh: list[Row], openings: list[str | None]) -> None:
         self.store.insert(
             connection,
             [row.columns for row in fresh],
+            [row.company for row in fresh],
             [row.owners for row in fresh],
             Opening.IMPORT_ACCOUNT,
             Entry(self.now, self.policy.version, actor="system:import"),
-            request_ids=[_opening(row) for row in fresh],
+            request_ids=openings,
         )
         for row in fresh:
             # A hold has the number of the entry that placed it. The first entry placed them all, and the
@@ -198,11 +204,6 @@ class _Import:
         self.report.bad += found[: REPORTED - len(self.report.bad)]
         self.rejects.write(record, found)
         self.report.rejects = self.rejects.path
-
-
-def _opening(row: Row) -> str:
-    """What the first history entry of an imported account remembers of its row, to know it again."""
-    return f"import:{row.digest}"
 
 
 # --- Reading -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             (g.from_trial,     TRIAL,   d.LIFT),
             (g.from_hold,      ON_HOLD, (*d.LIFT, *d.HOLD_FROM_NOW)),
             (g.from_unpaid,    FROZEN,  (*d.LIFT, *d.FREEZE_FROM_NOW)),
-            (g.from_active,    ACTIVE,  d.ACTIVATE),
+            (g.from_active,    ACTIVE,  (*d.FREE_AS_BEFORE, *d.ACTIVATE)),
         )
     ),
     # Money that comes or goes after a cancellation, or during a suspension

@@ -35,7 +35,7 @@ from lifecycle.machine import DUE
 from lifecycle.policy import Policy
 from lifecycle.rows import Move
 from lifecycle.states import State
-from lifecycle.store import PROMISES, SCRUBBED, scrubbing
+from lifecycle.store import PROMISES, scrubbing
 from lifecycle.tables import COLUMNS, Status, accounts, history, outbox
 from lifecycle.terms import Term, compile_term
 
@@ -146,8 +146,6 @@ class _Write:
         changed |= {"state": literal(str(self.dest)), "version": accounts.c.version + 1}
         values |= {"state": self.dest, "version": changed["version"]}
         values["due_at"] = self.mover.sql(DUE[self.dest], changed)
-        if self._scrubs:
-            values["company"] = SCRUBBED
         return values
 
     @property

@@ -17,10 +17,11 @@ from typing import Any
 from sqlalchemy import Boolean, Connection, and_, bindparam, case, exists, false, func, or_, select, update
 
 from lifecycle.errors import InvalidInput, LedgerUnusable, LifecycleError
-from lifecycle.handover import HandOver, takes_many
+from lifecycle.handover import HandOver, People, takes_many
 from lifecycle.instants import Instant
 from lifecycle.ledger import Ledger
 from lifecycle.outcomes import CONFIRMS, DATES, REMINDS, Claimed, Outcome, Outcomes
+from lifecycle.personal import NOTHING
 from lifecycle.policy import Policy
 from lifecycle.restore import REMEMBERED, line_of
 from lifecycle.rows import timer_of
@@ -128,7 +129,7 @@ class Courier:
         while not stop():
             report.withheld = report.withheld or barred()
             begun = clock()
-            claimed, owners = self._claim(begun, report)
+            claimed, people = self._claim(begun, report)
             fresh_until = monotonic() + _FRESH
             if claimed is None:
                 self._purged |= report.delivered[Effect.PURGE_BACKUPS] > 0
@@ -136,7 +137,7 @@ class Courier:
                     report.next_due = self.next_due(connection, clock())
                 return report
             if claimed:
-                self._work(claimed, owners, clock, stop, barred, report, fresh_until)
+                self._work(claimed, people, clock, stop, barred, report, fresh_until)
             self._resize(clock() - begun)
         report.finished = False
         return report
@@ -157,7 +158,7 @@ class Courier:
     def _work(
         self,
         claimed: list[Claimed],
-        owners: Mapping[str, Sequence[str]],
+        people: People,
         clock: Callable[[], datetime],
         stop: Callable[[], bool],
         barred: Callable[[], str | None],
@@ -169,7 +170,7 @@ class Courier:
         expires = clock() + patience
         work = HandOver(
             claimed,
-            owners,
+            people,
             self.handlers,
             last_look=lambda group: self._cleared(group, clock, barred, report, fresh_until),
             clock=clock,
@@ -246,8 +247,8 @@ class Courier:
 
     # --- Claims ------------------------------------------------------------------------------
 
-    def _claim(self, now: datetime, report: DeliveryReport) -> tuple[list[Claimed] | None, Mapping[str, Sequence[str]]]:
-        """The oldest tasks that are due, now this worker's, and their accounts' owners; None when there are none.
+    def _claim(self, now: datetime, report: DeliveryReport) -> tuple[list[Claimed] | None, People]:
+        """The oldest tasks that are due, now this worker's, and their accounts' people; None when there are none.
 
         What is no longer true is withdrawn instead.
         """
@@ -255,7 +256,7 @@ class Courier:
             self.store.require_policy(connection, self.policy)
             destroys = report.withheld is None
             found = connection.execute(self._claimable, {"now": now, "size": self._size, "destroys": destroys})
-            rows = [Claimed._make((*row[:8], row[8:])) for row in found]
+            rows = [Claimed._make((*row[:7], row[7:])) for row in found]
             withdrawn = [row.id for row in rows if row.superseded]
             if withdrawn:
                 connection.execute(self._withdraw, {"now": now, "ids": self.database.ids(withdrawn)})
@@ -264,8 +265,9 @@ class Courier:
             if taken:
                 ids = self.database.ids(row.id for row in taken)
                 connection.execute(self._take, {"until": now + self.settings.lease, "ids": ids})
-            owners = self.store.owners_of(connection, {row.account_id for row in taken})
-        return (taken if rows else None), owners
+            sealed = self.store.sealed_of(connection, {row.account_id for row in taken})
+        vault = self.store.vault
+        return (taken if rows else None), lambda id: sealed[id].open(vault, id) if id in sealed else NOTHING
 
     @cached_property
     def _withdraw(self) -> Any:
@@ -303,7 +305,7 @@ class Courier:
         dates = (outbox.c[name] for name in DATES)
         return (
             # As Claimed has them.
-            select(*told, superseded.label("superseded"), accounts.c.company, outbox.c.receipt, *dates)
+            select(*told, superseded.label("superseded"), outbox.c.receipt, *dates)
             .join(accounts, accounts.c.id == outbox.c.account_id)
             .where(_OPEN, or_(superseded, may_be_tried))
             .order_by(outbox.c.due_at, outbox.c.id)

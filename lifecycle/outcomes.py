@@ -16,6 +16,7 @@ from lifecycle.actor import SYSTEM, Request
 from lifecycle.errors import Refused
 from lifecycle.machine import TIMERS, decide, give_notice, withdraw
 from lifecycle.moves import Mover, Run
+from lifecycle.personal import Personal
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.rows import Move, Transition, timer_of
@@ -73,18 +74,17 @@ class Claimed(NamedTuple):
     effect: Effect
     attempt: int
     superseded: bool
-    company: str
     receipt: str | None
     dates: tuple[datetime | None, ...]
 
-    def task(self, owners: Sequence[str]) -> Task:
+    def task(self, personal: Personal) -> Task:
         """What the handler is given."""
         said = {name: _iso(at) for name, at in zip(DATES, self.dates, strict=True) if at is not None}
         return Task(
             id=self.id,
             account_id=self.account_id,
             effect=str(self.effect),
-            payload={"company": self.company, "owners": list(owners), **said},
+            payload={"company": personal.company, "owners": list(personal.owners), **said},
             attempt=self.attempt,
             idempotency_key=f"{self.account_id}:{self.number}:{self.effect}",
             receipts=_NONE if self.receipt is None else (apart(self.receipt) or (_NONE,))[0],

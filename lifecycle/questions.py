@@ -143,7 +143,7 @@ class Questions:
     def holds(self, account_id: str | None = None, *, released: bool = False) -> list[dict[str, Any]]:
         """Legal holds in force (with ``released``, all): account, case, who, why, since when, until when."""
         with self.database.read() as connection:
-            return holds.listed(connection, account_id, released=released)
+            return holds.listed(self.store, connection, account_id, released=released)
 
     def find(self, company: str, email: str) -> list[str]:
         """Ids of the accounts of a company with this owner, compared without case and extra spaces."""

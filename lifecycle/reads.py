@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal, select, text, union_all
+from sqlalchemy import Connection, bindparam, exists, func, literal, select, text, union_all
 
 from lifecycle.database import Database
 from lifecycle.errors import AccountNotFound, PolicyError, SchemaOutdated
 from lifecycle.guards import normal
 from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
+from lifecycle.personal import NOTHING, Person, Personal, Sealed, open_reason
 from lifecycle.policy import Policy
 from lifecycle.statements import Statement
 from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State
@@ -31,13 +32,19 @@ from lifecycle.tables import (
     heartbeats,
     history,
     legal_holds,
+    lookup_secrets,
     outbox,
     owners,
+    personal_data,
     schema_info,
+    stated_reasons,
 )
 from lifecycle.terms import Term, compile_term, holds
+from lifecycle.vault import AccountKey, Vault, lookup_key
 
 _PAGE = 1000
+#: For what keyed hashes are: so that equal texts of different kinds have different ones.
+LOOKUP, COMPANY, EMAIL = "look-ups", "company", "email"
 #: A column of the account, how it is compared, and with what.
 Test = tuple[str, str, Any]
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {"==": operator.eq, "<": operator.lt, ">=": operator.ge}
@@ -60,14 +67,27 @@ def _next_due(waits: Any) -> Any:
 _NEXT_DUE = _next_due(accounts.c.due_at.is_not(None))
 _NEXT_DUE_AFTER = _next_due(accounts.c.due_at > bindparam("after", type_=Instant))
 _POLICY_VERSION = select(adopted_policies.c.version).order_by(adopted_policies.c.number.desc()).limit(1)
-_ACCOUNT = select(accounts).where(accounts.c.id == bindparam("wanted"))
+#: The account's row with what is sealed beside it.
+_SEALED = (personal_data.c.key_id, personal_data.c.wrapped, personal_data.c.data)
+_ACCOUNTS = select(accounts, *_SEALED).outerjoin(personal_data, personal_data.c.account_id == accounts.c.id)
+_ACCOUNT = _ACCOUNTS.where(accounts.c.id == bindparam("wanted"))
 _KEPT = _POLICY_VERSION.scalar_subquery().label("kept")
-_ONE, _ONE_LOCKED = Statement(_ACCOUNT), Statement(_ACCOUNT.with_for_update())
+_ONE, _ONE_LOCKED = Statement(_ACCOUNT), Statement(_ACCOUNT.with_for_update(of=accounts))
 _SEEN_AT = select(clock_readings.c.seen_at).scalar_subquery().label("clock_seen_at")
 _ONE_TO_CHANGE = Statement(_ACCOUNT.add_columns(_KEPT, _SEEN_AT).with_for_update(of=accounts))
-_OWNERS_OF_ONE = Statement(
-    select(owners.c.email).where(owners.c.account_id == bindparam("wanted")).order_by(owners.c.number)
-)
+
+
+def reading_reasons(entries: Any) -> Any:
+    """A query that reads entries of the history, reading also what :meth:`Reads.with_reason` needs."""
+    stated_here = (stated_reasons.c.account_id == history.c.account_id) & (stated_reasons.c.number == history.c.number)
+    return (
+        entries.add_columns(stated_reasons.c.data.label("stated"), personal_data.c.key_id, personal_data.c.wrapped)
+        .outerjoin(stated_reasons, stated_here)
+        .outerjoin(personal_data, personal_data.c.account_id == stated_reasons.c.account_id)
+    )
+
+
+_ENTRIES = reading_reasons(select(*(column for column in history.c if column is not history.c.id)))
 _CASES = (
     select(legal_holds.c.account_id, legal_holds.c.case)
     .where(legal_holds.c.released_at.is_(None))
@@ -76,17 +96,26 @@ _CASES = (
 
 
 class Snapshot:
-    """An account as it was read: every column as an attribute, with ``owners`` and legal-hold ``cases``.
+    """An account as it was read: every column as an attribute, with its people and legal-hold ``cases``.
 
-    ``owners`` are e-mail addresses in their order, ``cases`` the case (or None) of each hold in force.
+    ``cases`` are the case (or None) of each hold in force. What is ``sealed`` of its people is opened when it is
+    asked for; of a purged account nothing is left.
     """
 
-    __slots__ = ("_columns", "cases", "owners")
+    __slots__ = ("_columns", "_personal", "_vault", "cases", "sealed")
 
-    def __init__(self, columns: Mapping[str, Any], owners: tuple[str, ...], cases: tuple[str | None, ...]) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        cases: tuple[str | None, ...] = (),
+        sealed: Sealed | None = None,
+        vault: Vault | None = None,
+    ) -> None:
         self._columns = columns
-        self.owners = owners
+        self._personal: Personal | None = None
+        self._vault = vault or Vault()
         self.cases = cases
+        self.sealed = sealed
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -98,6 +127,28 @@ class Snapshot:
         return f"<account {self.id} in {self.state}, version {self.version}>"
 
     @property
+    def personal(self) -> Personal:
+        """What is known of the account's people. Raises :class:`lifecycle.errors.KeyMissing`."""
+        if self._personal is None:
+            self._personal = NOTHING if self.sealed is None else self.sealed.open(self._vault, self.id)
+        return self._personal
+
+    @property
+    def company(self) -> str:
+        """The company's name; blank once purged."""
+        return self.personal.company
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """The owners on file."""
+        return self.personal.people
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The owners' e-mail addresses, in their order."""
+        return self.personal.owners
+
+    @property
     def freeze_reason(self) -> str | None:
         """``billing`` or ``suspension`` in a frozen account, else None."""
         if self.state is not State.FROZEN:
@@ -105,8 +156,8 @@ class Snapshot:
         return "suspension" if holds(SUSPENDED, {"account": self}) else "billing"
 
     def as_dict(self) -> dict[str, Any]:
-        """Every column by name, with the owners."""
-        return {**self._columns, "owners": list(self.owners)}
+        """Every column by name, with the company and the owners."""
+        return {"id": self.id, "company": self.company, **self._columns, "owners": list(self.owners)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +181,17 @@ class HistoryEntry:
 class Reads:
     """Reads accounts of one :class:`Database`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Vault | None = None) -> None:
         self.database = database
+        self.vault = vault or Vault()
+        self._secret: bytes | None = None
+
+    def lookup(self, connection: Connection, purpose: str, text: str) -> bytes:
+        """What stands for ``text`` in this database's indexes: a keyed hash of 16 bytes."""
+        if self._secret is None:
+            row = connection.execute(select(lookup_secrets)).one()
+            self._secret = self.vault.secret(LOOKUP, AccountKey(row.key_id, row.wrapped))
+        return lookup_key(self._secret, purpose, text)
 
     def check_schema(self, connection: Connection) -> None:
         """Raise :class:`SchemaOutdated` unless the schema is the one that this version of the package reads."""
@@ -184,57 +244,63 @@ class Reads:
         return self._snapshot(connection, rows[0]), seen_at
 
     def _snapshot(self, connection: Connection, columns: dict[str, Any]) -> Snapshot:
-        emails = tuple(row["email"] for row in _OWNERS_OF_ONE.rows(connection, {"wanted": columns["id"]}))
         cases: tuple[str | None, ...] = ()
         if columns["legal_holds"]:
             held = _CASES.where(legal_holds.c.account_id == columns["id"])
             cases = tuple(row.case for row in connection.execute(held))
-        return Snapshot(columns, emails, cases)
+        return self._of_row(columns, cases)
+
+    def _of_row(self, columns: dict[str, Any], cases: tuple[str | None, ...]) -> Snapshot:
+        key_id, wrapped, data = (columns.pop(column.name) for column in _SEALED)
+        sealed = None if data is None else Sealed(AccountKey(key_id, wrapped), data)
+        return Snapshot(columns, cases, sealed, self.vault)
 
     def load_many(self, connection: Connection, ids: Sequence[str]) -> list[Snapshot]:
         """The accounts with these ids, unlocked; ids that do not exist are left out."""
-        rows = connection.execute(
-            select(accounts).where(self.database.among(accounts.c.id)), {"ids": self.database.ids(ids)}
-        )
+        rows = connection.execute(_ACCOUNTS.where(self.database.among(accounts.c.id)), {"ids": self.database.ids(ids)})
         return self._snapshots(connection, rows.mappings().all())
 
-    def owners_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """The owners' addresses of each of these accounts that has any, in their order."""
-        emails: dict[str, tuple[str, ...]] = {}
-        query = (
-            select(owners.c.account_id, owners.c.email)
-            .where(self.database.among(owners.c.account_id))
-            .order_by(owners.c.account_id, owners.c.number)
+    def sealed_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, Sealed]:
+        """What is sealed of the people of each of these accounts that has any."""
+        rows = connection.execute(
+            select(personal_data.c.account_id, *_SEALED).where(self.database.among(personal_data.c.account_id)),
+            {"ids": self.database.ids(ids)},
         )
-        for account_id, email in connection.execute(query, {"ids": self.database.ids(ids)}):
-            emails[account_id] = (*emails.get(account_id, ()), email)
-        return emails
+        return {account_id: Sealed(AccountKey(key_id, wrapped), data) for account_id, key_id, wrapped, data in rows}
 
     def _snapshots(self, connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Snapshot]:
-        ids = [row["id"] for row in rows]
-        emails = self.owners_of(connection, ids)
         cases: dict[str, list[str | None]] = {}
         held = [row["id"] for row in rows if row["legal_holds"]]
         if held:
             for account_id, case in connection.execute(_CASES.where(legal_holds.c.account_id.in_(held))):
                 cases.setdefault(account_id, []).append(case)
-        return [Snapshot(dict(row), tuple(emails.get(row["id"], ())), tuple(cases.get(row["id"], ()))) for row in rows]
+        return [self._of_row(dict(row), tuple(cases.get(row["id"], ()))) for row in rows]
+
+    def _entry(self, row: Mapping[Any, Any]) -> HistoryEntry:
+        return HistoryEntry(**self.with_reason(row))
+
+    def with_reason(self, row: Mapping[Any, Any]) -> dict[str, Any]:
+        """A row of :func:`reading_reasons` with the reason that a person stated; None once its key was destroyed."""
+        columns = dict(row)
+        stated, key_id, wrapped = (columns.pop(name) for name in ("stated", "key_id", "wrapped"))
+        if stated is not None and wrapped is not None:
+            key = AccountKey(key_id, wrapped)
+            columns["reason"] = open_reason(self.vault, columns["account_id"], key, columns["number"], stated)
+        return columns
 
     def replayed(self, connection: Connection, account_id: str, request_id: str) -> HistoryEntry | None:
         """The entry that an earlier request with the same id made, if there was one."""
         row = (
-            connection.execute(
-                select(history).where(history.c.account_id == account_id, history.c.request_id == request_id)
-            )
+            connection.execute(_ENTRIES.where(history.c.account_id == account_id, history.c.request_id == request_id))
             .mappings()
             .one_or_none()
         )
-        return None if row is None else HistoryEntry(**row)
+        return None if row is None else self._entry(row)
 
     def history(self, connection: Connection, account_id: str) -> list[HistoryEntry]:
         """The account's entries, oldest first."""
-        rows = connection.execute(select(history).where(history.c.account_id == account_id).order_by(history.c.number))
-        return [HistoryEntry(**row) for row in rows.mappings()]
+        rows = connection.execute(_ENTRIES.where(history.c.account_id == account_id).order_by(history.c.number))
+        return [self._entry(row) for row in rows.mappings()]
 
     def openings(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
         """The ``request_id`` of the first history entry of each of these accounts that exists."""
@@ -260,13 +326,21 @@ class Reads:
 
     def owned_by(self, connection: Connection, company: str, email: str) -> list[str]:
         """Ids of the accounts of ``company`` with the owner ``email``, compared without case and extra spaces."""
-        rows = connection.execute(
-            select(accounts.c.id, accounts.c.company)
-            .join(owners, owners.c.account_id == accounts.c.id)
-            .where(owners.c.email_key == normal(email))
-            .order_by(accounts.c.id)
+        theirs = owners.c.email_key == self.lookup(connection, EMAIL, normal(email))
+        here = owners.c.account_id == personal_data.c.account_id
+        return self._found(connection, company, exists().where(here, theirs))
+
+    def of_company(self, connection: Connection, company: str) -> list[str]:
+        """Ids of the accounts of ``company``, compared without case and extra spaces."""
+        return self._found(connection, company)
+
+    def _found(self, connection: Connection, company: str, *conditions: Any) -> list[str]:
+        named = personal_data.c.company_key == self.lookup(connection, COMPANY, normal(company))
+        return list(
+            connection.scalars(
+                select(personal_data.c.account_id).where(named, *conditions).order_by(personal_data.c.account_id)
+            )
         )
-        return [row.id for row in rows if normal(row.company) == normal(company)]
 
     def pages(self, where: Sequence[Any], order: Sequence[Any]) -> Iterator[list[Snapshot]]:
         """The accounts that satisfy ``where``, a page of at most 1,000 at a time, each a short transaction.
@@ -275,7 +349,7 @@ class Reads:
         """
         last: Any = None
         while True:
-            query = select(accounts).where(*where).order_by(*order).limit(_PAGE)
+            query = _ACCOUNTS.where(*where).order_by(*order).limit(_PAGE)
             if last is not None:
                 query = query.where(_after(order, last))
             with self.database.read() as connection:
@@ -294,16 +368,16 @@ class Reads:
         conditions = [_COMPARISONS[comparison](accounts.c[column], value) for column, comparison, value in tests]
         if after is not None:
             conditions.append(accounts.c.id > after)
-        return self._page(connection, select(accounts).where(*conditions).limit(limit), lock)
+        return self._page(connection, _ACCOUNTS.where(*conditions).limit(limit), lock)
 
     def page_of(self, connection: Connection, ids: Sequence[str], *, lock: bool) -> list[Snapshot]:
         """The accounts with these ids, by id; ids that do not exist are left out."""
-        return self._page(connection, select(accounts).where(accounts.c.id.in_(ids)), lock)
+        return self._page(connection, _ACCOUNTS.where(accounts.c.id.in_(ids)), lock)
 
     def _page(self, connection: Connection, query: Any, lock: bool) -> list[Snapshot]:
         # Whoever locks many accounts does it in the order of their ids, so that nobody waits in a circle.
         query = query.order_by(accounts.c.id)
-        rows = connection.execute(query.with_for_update() if lock else query).mappings().all()
+        rows = connection.execute(query.with_for_update(of=accounts) if lock else query).mappings().all()
         return self._snapshots(connection, rows)
 
     def existing(self, connection: Connection, ids: Sequence[str]) -> list[str]:
@@ -323,11 +397,11 @@ class Reads:
 
         Reads the whole index of request ids once, since that begins with the account.
         """
-        query = select(history).where(history.c.request_id == request_id).order_by(history.c.account_id).limit(limit)
+        query = _ENTRIES.where(history.c.request_id == request_id).order_by(history.c.account_id).limit(limit)
         page = connection.execute(query).mappings().all()
         while page:
             owes = self._owed_by(connection, {row["account_id"]: row["number"] for row in page})
-            yield [(HistoryEntry(**row), tuple(owes.get(row["account_id"], ()))) for row in page]
+            yield [(self._entry(row), tuple(owes.get(row["account_id"], ()))) for row in page]
             rest = query.where(history.c.account_id > page[-1]["account_id"])
             page = connection.execute(rest).mappings().all()
 
@@ -346,7 +420,7 @@ class Reads:
         """All accounts, or those of a state or an id, by id: a page at a time as the database hands them out."""
         conditions: list[Any] = [] if state is None else [accounts.c.state == state]
         conditions += [] if account_id is None else [accounts.c.id == account_id]
-        query = select(accounts).where(*conditions).order_by(accounts.c.id)
+        query = _ACCOUNTS.where(*conditions).order_by(accounts.c.id)
         for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
             yield self._snapshots(connection, rows)
 
@@ -357,9 +431,9 @@ class Reads:
         inside = select(accounts.c.id).where(accounts.c.state == state)
         conditions: list[Any] = [] if state is None else [history.c.account_id.in_(inside)]
         conditions += [] if account_id is None else [history.c.account_id == account_id]
-        query = select(history).where(*conditions).order_by(history.c.account_id, history.c.number)
+        query = _ENTRIES.where(*conditions).order_by(history.c.account_id, history.c.number)
         for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
-            yield [HistoryEntry(**row) for row in rows]
+            yield [self._entry(row) for row in rows]
 
     def where(self, conditions: Sequence[Any]) -> Iterator[Snapshot]:
         """The accounts that satisfy all ``conditions``, in the order of their ids."""

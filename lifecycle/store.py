@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    LargeBinary,
     Table,
     bindparam,
     column,
@@ -34,8 +35,9 @@ from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal
 from lifecycle.machine import Decision, due
+from lifecycle.personal import NOTHING, Personal, Sealed, seal_reason
 from lifecycle.policy import Policy
-from lifecycle.reads import UNCLAIMED, HistoryEntry, Reads, Snapshot
+from lifecycle.reads import COMPANY, EMAIL, LOOKUP, UNCLAIMED, HistoryEntry, Reads, Snapshot
 from lifecycle.statements import Statement, driver_cursor
 from lifecycle.states import Event, Step
 from lifecycle.tables import (
@@ -47,18 +49,19 @@ from lifecycle.tables import (
     heartbeats,
     history,
     legal_holds,
+    lookup_secrets,
     outbox,
     owners,
+    personal_data,
     readable_view,
     refused_attempts,
     schema,
     schema_info,
+    stated_reasons,
 )
 
 #: Columns of the account that an outbox row copies, so that a message says what was promised when it was owed.
 PROMISES = ("access_ends_at", "delete_content_at", "purge_backups_by")
-#: What stands where personal data was scrubbed.
-SCRUBBED = ""
 _ANNOUNCE = func.pg_notify(CHANNEL, "")
 
 
@@ -68,14 +71,19 @@ def _adding_to(table: Table) -> Any:
 
 
 _APPEND, _OWE = Statement(_adding_to(history)), Statement(_adding_to(outbox))
+_STATE = Statement(_adding_to(stated_reasons))
 _APPEND_AND_ANNOUNCE = Statement(_adding_to(history).returning(_ANNOUNCE))  # one journey to the server, not two
+_OWNER = tuple(column.name for column in owners.c)
 #: Any number, the same for every process: serialises schema changes on PostgreSQL.
 _MIGRATION_LOCK = 7_230_451
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Who writes a change, when, why and under which policy."""
+    """Who writes a change, when, why and under which policy.
+
+    ``reason`` is in words of the engine's own; what a person has ``stated`` is sealed.
+    """
 
     at: datetime
     policy_version: str
@@ -83,6 +91,7 @@ class Entry:
     owner: int | None = None
     reason: str | None = None
     request_id: str | None = None
+    stated: str | None = None
 
     @classmethod
     def of_request(
@@ -93,7 +102,8 @@ class Entry:
         keys = [normal(email) for email in snapshot.owners]
         number = keys.index(normal(named)) + 1 if named and normal(named) in keys else None
         actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else f"{asked.role}:{asked.actor.id}"
-        return cls(at, version, actor, number, asked.reason, request_id)
+        ours, theirs = (asked.reason, None) if asked.role is Role.SYSTEM else (None, asked.reason)
+        return cls(at, version, actor, number, ours, request_id, theirs)
 
 
 class Store(Reads):
@@ -110,6 +120,9 @@ class Store(Reads):
                 connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
             if connection.scalar(select(clock_readings.c.id)) is None:
                 connection.execute(insert(clock_readings).values(id=1))
+            if connection.scalar(select(lookup_secrets.c.id)) is None:
+                secret = self.vault.new_secret(LOOKUP)
+                connection.execute(insert(lookup_secrets).values(id=1, **secret._asdict()))
             if not self.database.is_postgresql:
                 for model in (accounts, history, outbox):
                     connection.execute(text(readable_view(model)))
@@ -145,6 +158,7 @@ class Store(Reads):
         self,
         connection: Connection,
         rows: Sequence[Mapping[str, Any]],
+        companies: Sequence[str],
         emails: Sequence[Sequence[str]],
         event: str,
         entry: Entry,
@@ -152,7 +166,8 @@ class Store(Reads):
     ) -> None:
         """New accounts with their owners and their first history entry; raises :class:`AccountExists`.
 
-        ``rows`` and ``emails`` go together, and so do ``request_ids``, by which an import knows its rows again.
+        ``rows``, ``companies`` and owners' ``emails`` go together, and so do ``request_ids``, by which an import knows
+        its rows again.
         """
         ids = [row["id"] for row in rows]
         try:
@@ -161,14 +176,7 @@ class Store(Reads):
             if "account.id" in str(error.orig) or "account_pk" in str(error.orig):
                 raise AccountExists("An account with this id exists already; choose another id.") from None
             raise
-        people = [
-            (account_id, number, email, normal(email))
-            for account_id, addresses in zip(ids, emails, strict=True)
-            for number, email in enumerate(addresses, start=1)
-        ]
-        if people:
-            names = ("account_id", "number", "email", "email_key")
-            self._put(connection, owners, dict(zip(names, zip(*people, strict=True), strict=True)))
+        self.put_people(connection, ids, [Personal.of_new(*one) for one in zip(companies, emails, strict=True)])
         alike = {**_entry(entry), "number": 1, "event": event, "step": Step.OPEN, "source": None}
         entries = {
             **{name: [value] * len(ids) for name, value in alike.items()},
@@ -177,6 +185,51 @@ class Store(Reads):
             "request_id": request_ids or [None] * len(ids),
         }
         self._put(connection, history, entries)
+
+    def put_people(self, connection: Connection, ids: Sequence[str], people: Sequence[Personal]) -> None:
+        """Seal what is known of the people of new accounts, and add by what it is found."""
+        known = [one for one in zip(ids, people, strict=True) if one[1] != NOTHING]
+        if not known:
+            return
+        sealed = [Sealed.new(self.vault, account_id, personal) for account_id, personal in known]
+        columns: dict[str, Sequence[Any]] = {
+            "account_id": [account_id for account_id, _ in known],
+            "key_id": [one.key.key_id for one in sealed],
+            "wrapped": [one.key.wrapped for one in sealed],
+            "data": [one.data for one in sealed],
+            "company_key": [self.lookup(connection, COMPANY, normal(personal.company)) for _, personal in known],
+        }
+        self._put(connection, personal_data, columns)
+        found_by = [
+            (account_id, person.number, self.lookup(connection, EMAIL, normal(person.email)))
+            for account_id, personal in known
+            for person in personal.people
+        ]
+        if found_by:
+            self._put(connection, owners, dict(zip(_OWNER, zip(*found_by, strict=True), strict=True)))
+
+    def write_personal(self, connection: Connection, snapshot: Snapshot, personal: Personal) -> None:
+        """Replace what is known of the account's people, which :class:`Snapshot` has locked."""
+        here = snapshot.id
+        if snapshot.sealed is None:
+            self.put_people(connection, [here], [personal])
+            return
+        connection.execute(
+            update(personal_data)
+            .where(personal_data.c.account_id == here)
+            .values(
+                data=snapshot.sealed.again(self.vault, here, personal),
+                company_key=self.lookup(connection, COMPANY, normal(personal.company)),
+            )
+        )
+        connection.execute(delete(owners).where(owners.c.account_id == here))
+        connection.execute(
+            insert(owners),
+            [
+                dict(zip(_OWNER, (here, p.number, self.lookup(connection, EMAIL, normal(p.email))), strict=True))
+                for p in personal.people
+            ],
+        )
 
     def _put(self, connection: Connection, into: Table, columns: Mapping[str, Sequence[Any]]) -> None:
         """Add rows, given by columns, at the speed of the driver: SQLAlchemy takes longer than the database.
@@ -199,7 +252,7 @@ class Store(Reads):
         Raises :class:`Conflict` when the account changed since it was read.
         """
         seen = {"seen_id": snapshot.id, "seen_version": snapshot.version, "seen_state": snapshot.state}
-        values = _account_values(decision)
+        values = decision.changes
         if _swap(frozenset(values)).run(connection, {**values, **seen}) != 1:
             raise Conflict(f"Account {snapshot.id} was changed by another process; try again.")
         row = _history_row(snapshot, decision, entry)
@@ -209,20 +262,33 @@ class Store(Reads):
         if decision.scrubs:
             for erasure in scrubbing(lambda column: column == snapshot.id):
                 connection.execute(erasure)
-        return HistoryEntry(**{**row, "event": str(decision.event), "step": str(decision.step)})
+        if entry.stated is not None:
+            _STATE.run(connection, self._stated(snapshot, decision, entry.stated))
+        said = {"event": str(decision.event), "step": str(decision.step), "reason": entry.stated or entry.reason}
+        return HistoryEntry(**{**row, **said})
+
+    def _stated(self, snapshot: Snapshot, decision: Decision, reason: str) -> dict[str, Any]:
+        """The row that keeps a person's reason."""
+        number = decision.changes["version"]
+        if snapshot.sealed is None:
+            raise Conflict(f"Account {snapshot.id} has no key to seal a reason with; it was purged meanwhile.")
+        data = seal_reason(self.vault, snapshot.id, snapshot.sealed.key, number, reason)
+        return {"account_id": snapshot.id, "number": number, "data": data}
 
     def write_many(self, connection: Connection, changes: Sequence[tuple[Snapshot, Decision, Entry]]) -> None:
         """What :meth:`write` does, for many accounts in a few statements; :meth:`announce` is left to the caller."""
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for snapshot, decision, _ in changes:
             seen = {"id": snapshot.id, "seen_version": snapshot.version, "seen_state": snapshot.state}
-            values = _account_values(decision)
+            values = decision.changes
             alike.setdefault(tuple(values), []).append({**values, **seen})
         for rows in alike.values():
             if self._swap(connection, rows) != len(rows):
                 raise Conflict("One of the accounts was changed by another process; try again.")
         self._append(connection, history, [_history_row(*change) for change in changes])
         self._append(connection, outbox, [row for change in changes for row in _outbox_rows(*change)])
+        stated = [self._stated(one, what, entry.stated) for one, what, entry in changes if entry.stated is not None]
+        self._append(connection, stated_reasons, stated)
         purged = [snapshot.id for snapshot, decision, _ in changes if decision.scrubs]
         if purged:
             for erasure in scrubbing(lambda column: column.in_(purged)):
@@ -349,23 +415,18 @@ class Store(Reads):
 def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
     """What erases personal data of purged accounts from the engine's own tables; ids, dates and our own words remain.
 
-    ``chosen`` makes the condition from a column that holds the account's id. The account's own row is
-    left to the one who writes it.
+    With the account's key goes all that it sealed, also where copies lie. ``chosen`` makes the condition from a column
+    that holds the account's id.
     """
     return [
-        delete(owners).where(chosen(owners.c.account_id)),
-        update(history)
-        .where(
-            chosen(history.c.account_id), history.c.reason.is_not(None), history.c.actor.not_like(f"{SYSTEM.role}:%")
-        )
-        .values(reason=None),
+        *(delete(sealed).where(chosen(sealed.c.account_id)) for sealed in (owners, stated_reasons, personal_data)),
         update(outbox).where(chosen(outbox.c.account_id), outbox.c.last_error.is_not(None)).values(last_error=None),
         delete(refused_attempts).where(chosen(refused_attempts.c.account_id)),
     ]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    return {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return {field.name: getattr(entry, field.name) for field in fields(entry) if field.name in history.c}
 
 
 @cache
@@ -380,11 +441,6 @@ def _swap(columns: frozenset[str]) -> Statement:
         )
         .values({name: bindparam(name) for name in sorted(columns)})
     )
-
-
-def _account_values(decision: Decision) -> dict[str, Any]:
-    """What one change sets."""
-    return {**decision.changes, **({"company": SCRUBBED} if decision.scrubs else {})}
 
 
 def _history_row(snapshot: Snapshot, decision: Decision, entry: Entry) -> dict[str, Any]:
@@ -422,7 +478,7 @@ def _outbox_rows(snapshot: Snapshot, decision: Decision, entry: Entry) -> list[d
 def _bound(column: Column[Any], values: Sequence[Any], dialect: Dialect) -> Iterable[Any]:
     """Values of a column as the driver takes them. Many rows have few different words and dates."""
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
-    if process is None:
+    if process is None or isinstance(column.type, LargeBinary):  # which drivers take as they are
         return values
     wire = {value: process(value) for value in set(values)}
     if dialect.name == "postgresql":  # to COPY they are text, which the driver would write anew for each row

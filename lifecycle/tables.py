@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -35,7 +36,7 @@ from lifecycle.states import account as account_scope
 from lifecycle.terms import compile_term
 
 #: Raised with every change of the schema.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
@@ -76,6 +77,10 @@ def _text(**kw: Any) -> Any:
     return Field(sa_type=Text, **kw)
 
 
+def _bytes(**kw: Any) -> Any:
+    return Field(sa_type=LargeBinary, **kw)
+
+
 def _instant(**kw: Any) -> Any:
     return Field(default=None, sa_type=Instant, **kw)
 
@@ -93,7 +98,6 @@ class Account(Base, table=True):
     """One account. The dates are those of :data:`lifecycle.states.account`."""
 
     id: str = _text(primary_key=True)
-    company: str = _text()
     state: State = Field(sa_type=words("state", State)())
     plan: Plan = Field(sa_type=words("plan", Plan)())
     version: int = Field(default=1, sa_type=Integer)
@@ -129,13 +133,27 @@ class Account(Base, table=True):
     __table_args__: Any = {"postgresql_with": {"fillfactor": 85}}
 
 
+class PersonalData(Base, table=True):
+    """What the engine knows of an account's people, sealed (:mod:`lifecycle.vault`). Purging deletes the row.
+
+    ``wrapped`` is the account's key under the key-encryption key ``key_id``, ``data`` a sealed
+    :class:`lifecycle.personal.Personal`. Companies are found by ``company_key``, a keyed hash.
+    """
+
+    __tablename__ = "personal_data"
+    account_id: str = _reference(primary_key=True)
+    key_id: str = _text()
+    wrapped: bytes = _bytes()
+    data: bytes = _bytes()
+    company_key: bytes = _bytes(index=True)
+
+
 class Owner(Base, table=True):
-    """One who may have the account cancelled. ``email_key`` is the address as it is compared."""
+    """By what an owner is found: ``email_key`` is a keyed hash of the address as it is compared."""
 
     account_id: str = _reference(primary_key=True)
     number: int = Field(primary_key=True, sa_type=Integer)
-    email: str = _text()
-    email_key: str = _text(index=True)
+    email_key: bytes = _bytes(index=True)
 
     __table_args__ = (UniqueConstraint("account_id", "email_key"),)
 
@@ -156,11 +174,13 @@ class History(Base, table=True):
     """Append-only: who did what, when, from where to where, numbered per account without a gap.
 
     ``actor`` is ``role:id``, an owner's id being the number of the owner; ``owner`` is the owner in
-    whose name support or an admin acted.
+    whose name support or an admin acted. ``reason`` has words of the engine alone; what people state is sealed
+    (:class:`StatedReason`). ``id`` tells about in which order entries were written.
     """
 
-    account_id: str = _reference(primary_key=True)
-    number: int = Field(primary_key=True, sa_type=Integer)
+    id: int | None = _number()
+    account_id: str = _reference()
+    number: int = Field(sa_type=Integer)
     event: str = Field(sa_type=words("event", Event, Opening)())
     step: Step = Field(sa_type=words("step", Step)())
     source: State | None = Field(default=None, sa_type=words("source", State)())
@@ -171,6 +191,26 @@ class History(Base, table=True):
     reason: str | None = _text(default=None)
     policy_version: str = _text()
     request_id: str | None = _text(default=None)
+
+    __table_args__ = (UniqueConstraint("account_id", "number"),)
+
+
+class StatedReason(Base, table=True):
+    """Why somebody asked for an entry of the history, in their words, sealed under the account's key."""
+
+    __tablename__ = "stated_reason"
+    account_id: str = _reference(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Integer)
+    data: bytes = _bytes()
+
+
+class LookupSecret(Base, table=True):
+    """One row: what makes keyed hashes of addresses and names, wrapped as accounts' keys are."""
+
+    __tablename__ = "lookup_secret"
+    id: int = Field(default=1, primary_key=True, sa_type=Integer)
+    key_id: str = _text()
+    wrapped: bytes = _bytes()
 
 
 class Status(StrEnum):
@@ -305,6 +345,7 @@ def table(model: type[SQLModel]) -> Table:
 
 
 accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
+personal_data, stated_reasons, lookup_secrets = table(PersonalData), table(StatedReason), table(LookupSecret)
 history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
 adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
 brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)

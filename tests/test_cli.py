@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from lifecycle import Conflict, Effect, Engine
 from lifecycle.cli import app, main, output, parsing
 from lifecycle.errors import InvalidInput
+from lifecycle.personal import Person, Personal
 
 DOCUMENTATION = Path(__file__).parent.parent / "docs" / "cli.md"
 ACME = ("--company", "Acme Ltd", "--email", "ann@acme.test")
@@ -663,9 +664,12 @@ def test_what_customers_wrote_does_nothing_to_a_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     run("cancel", *ACME, expect=0)
+    engine = Engine(f"sqlite:///{database}")
+    with engine.database.write() as written:
+        hostile = Personal(HOSTILE, (Person(1, HOSTILE),), 2)
+        engine.store.write_personal(written, engine.store.load(written, "acme"), hostile)
+    engine.close()
     with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE account SET company = ?", [HOSTILE])
-        connection.execute("UPDATE owner SET email = ?", [HOSTILE])
         connection.execute("UPDATE history SET reason = ?, actor = ?", [HOSTILE, HOSTILE])
         connection.execute("UPDATE outbox SET last_error = ?", [HOSTILE])
     connection.close()

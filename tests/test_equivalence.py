@@ -8,13 +8,13 @@ from sqlalchemy import delete, insert, select
 
 from lifecycle import Effect, Engine, ManualClock, Refused
 from lifecycle.actor import SYSTEM, Request
-from lifecycle.guards import normal
 from lifecycle.machine import decide, give_notice, tick
 from lifecycle.outcomes import CONFIRMS, REMINDS
+from lifecycle.personal import Personal
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.store import PROMISES
-from lifecycle.tables import Status, accounts, history, outbox, owners
+from lifecycle.tables import Status, accounts, history, outbox, owners, personal_data
 from tests.conftest import SOAK
 from tests.strategies import NOW, POLICIES, populations
 
@@ -26,13 +26,11 @@ OWED = ("account_id", "number", "effect", "status", "attempts", "created_at", "d
 def fill(engine: Engine, rows: list[Row]) -> None:
     """Replace whatever is in the database by these accounts."""
     with engine.database.write() as connection:
-        for table in (outbox, history, owners, accounts):
+        for table in (outbox, history, owners, personal_data, accounts):
             connection.execute(delete(table))
         connection.execute(insert(accounts), rows)
-        connection.execute(
-            insert(owners),
-            [{"account_id": r["id"], "number": 1, "email": "a@b.test", "email_key": normal("a@b.test")} for r in rows],
-        )
+        people = [Personal.of_new("Acme Ltd", ["a@b.test"])] * len(rows)
+        engine.store.put_people(connection, [row["id"] for row in rows], people)
 
 
 def one_by_one(rows: list[Row], policy: Policy) -> tuple[dict[str, Row], set[Any], set[Any]]:
@@ -41,7 +39,7 @@ def one_by_one(rows: list[Row], policy: Policy) -> tuple[dict[str, Row], set[Any
     for row in rows:
         subject = dict(row)
         for _ in range(10):
-            decision = tick(Snapshot(subject, (), ()), NOW, policy)
+            decision = tick(Snapshot(subject), NOW, policy)
             if decision is None:
                 break
             subject |= decision.changes
@@ -105,15 +103,15 @@ def carried_back_one_by_one(rows: list[Row], owed: list[Row], policy: Policy) ->
         try:
             if effect in REMINDS and subject["reminder"] == task["number"]:
                 reminds = [row for row in REMINDS[effect] if subject["state"] in row.sources]
-                decision = give_notice(Snapshot(subject, (), ()), (reminds or REMINDS[effect])[0], NOW, policy)
+                decision = give_notice(Snapshot(subject), (reminds or REMINDS[effect])[0], NOW, policy)
             elif effect in CONFIRMS:
                 asked = Request(SYSTEM, receipt="gone")
-                decision = decide(Snapshot(subject, (), ()), CONFIRMS[effect].event, asked, NOW, policy)
+                decision = decide(Snapshot(subject), CONFIRMS[effect].event, asked, NOW, policy)
             else:
                 continue
         except Refused:
             continue
-        subject |= decision.changes | ({"company": ""} if decision.scrubs else {})
+        subject |= decision.changes
         entries.add(
             (subject["id"], subject["version"], decision.event, decision.step, decision.source, decision.dest, NOW,
              "system:timer", policy.version)

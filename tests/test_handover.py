@@ -96,11 +96,11 @@ def test_a_hold_that_comes_between_claim_and_handler_is_in_time(engine: Engine) 
 
 def test_what_was_withdrawn_at_the_last_moment_is_requested_anew_after_the_hold(engine: Engine, many: Many) -> None:
     ask_to_erase(engine)
-    claimed, _ = engine.courier._claim(engine.clock.now(), _report())
+    claimed, people = engine.courier._claim(engine.clock.now(), _report())
     assert claimed is not None
     engine.place_hold("acme", actor=ADMIN, reason="court order")
     assert engine.get("acme").erasure_requested_at is not None, "it was claimed, so the hold leaves it"
-    engine.courier._work(claimed, {}, engine.clock.now, lambda: False, lambda: None, _report())
+    engine.courier._work(claimed, people, engine.clock.now, lambda: False, lambda: None, _report())
     assert engine.get("acme").erasure_requested_at is None
     engine.release_hold("acme", actor=ADMIN, reason="settled")
     engine.run_until(START + 37 * DAY)
@@ -117,22 +117,22 @@ def test_what_a_handler_has_seen_once_waits_for_the_end_of_the_hold_with_its_req
     handled_by(engine, fails)
     engine.deliver()
     engine.clock.set(request(engine, "acme")["due_at"])  # type: ignore[attr-defined]
-    claimed, _ = engine.courier._claim(engine.clock.now(), _report())
+    claimed, people = engine.courier._claim(engine.clock.now(), _report())
     assert claimed is not None and "acme" in {one.account_id for one in claimed}
     engine.place_hold("acme", actor=ADMIN, reason="court order")
-    engine.courier._work(claimed, {}, engine.clock.now, lambda: False, lambda: None, _report())
+    engine.courier._work(claimed, people, engine.clock.now, lambda: False, lambda: None, _report())
     assert (request(engine, "acme")["status"], request(engine, "acme")["attempts"]) == (Status.PENDING, 1)
     assert engine.get("acme").erasure_requested_at is not None
 
 
 def test_a_claim_that_another_worker_has_taken_over_is_left_to_it(engine: Engine, many: Many) -> None:
     ask_to_erase(engine)
-    mine, _ = engine.courier._claim(engine.clock.now(), _report())
+    mine, people = engine.courier._claim(engine.clock.now(), _report())
     engine.clock.set(engine.clock.now() + engine._delivery.lease)  # type: ignore[attr-defined]
     theirs, _ = engine.courier._claim(engine.clock.now(), _report())
     assert mine is not None and theirs is not None
     report = _report()
-    engine.courier._work(mine, {}, engine.clock.now, lambda: False, lambda: None, report)
+    engine.courier._work(mine, people, engine.clock.now, lambda: False, lambda: None, report)
     assert many.calls == [] and report.handled == 0
     assert {request(engine, id)["attempts"] for id in IDS} == {2}
 

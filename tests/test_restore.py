@@ -71,7 +71,17 @@ class World:
         self.engine = self.open()
 
 
-_TABLES = ("account", "owner", "history", "outbox", "legal_hold", "ledger_position", "brake_count")
+_TABLES = (
+    "account",
+    "personal_data",
+    "owner",
+    "stated_reason",
+    "history",
+    "outbox",
+    "legal_hold",
+    "ledger_position",
+    "brake_count",
+)
 
 
 @pytest.fixture

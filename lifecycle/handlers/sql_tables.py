@@ -38,7 +38,7 @@ from lifecycle.task import Undeliverable
 MARKS = frozenset({"adopted_policy", "refused_attempt", "schema_info"})
 OWN = MARKS | {
     *("account", "brake_count", "brake_release", "clock_acceptance", "clock_reading", "heartbeat", "history"),
-    *("ledger_position", "legal_hold", "outbox", "owner"),
+    *("ledger_position", "legal_hold", "lookup_secret", "outbox", "owner", "personal_data", "stated_reason"),
 }
 
 #: ``table`` or ``schema.table``.
