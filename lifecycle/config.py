@@ -12,6 +12,10 @@
     [delivery]
     attempts = 8
 
+    [encryption]                    # under what accounts' keys are wrapped
+    current = "2031-01"
+    keys = { "2031-01" = "env:LIFECYCLE_KEY" }
+
     [safety]                        # what holds destruction back
     accounts_per_day = 50
     share_per_day = 0.01
@@ -32,11 +36,21 @@ from lifecycle.errors import InvalidInput
 from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
 from lifecycle.registry import handlers_of
 from lifecycle.safety import Safety
-from lifecycle.settings import read_count, read_duration, read_path, read_share, read_table, refuse_unknown
+from lifecycle.settings import (
+    read_count,
+    read_duration,
+    read_path,
+    read_secret,
+    read_share,
+    read_table,
+    read_text,
+    refuse_unknown,
+)
 from lifecycle.states import Effect
 from lifecycle.task import DeliverySettings
+from lifecycle.vault import KeyRing
 
-_TABLES = ("policy", "handlers", "delivery", "safety")
+_TABLES = ("policy", "handlers", "delivery", "safety", "encryption")
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class Config:
     handlers: dict[Effect, Any] = field(default_factory=dict)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     safety: Safety = field(default_factory=Safety)
+    keys: KeyRing = field(default_factory=KeyRing)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -68,6 +83,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         handlers_of(tables["handlers"], folder, delivery),
         delivery,
         _safety(tables["safety"], folder),
+        _keys(tables["encryption"]),
     )
 
 
@@ -125,3 +141,14 @@ def _safety(table: Mapping[str, Any], folder: Path) -> Safety:
         else:
             values[name] = _SAFETY[type(getattr(Safety(), name))](value, where)
     return Safety(**values)
+
+
+def _keys(table: Mapping[str, Any]) -> KeyRing:
+    refuse_unknown(table, ("current", "keys"), "[encryption]", "key")
+    if not table:
+        return KeyRing()
+    keys = {}
+    for name, value in read_table(table.get("keys", {}), "encryption.keys").items():
+        where = f"encryption.keys.{name}"
+        keys[name] = KeyRing.read_key(read_secret(value, where), where)
+    return KeyRing(keys, read_text(table.get("current"), "encryption.current"))

@@ -12,6 +12,7 @@ from lifecycle.outcomes import REMINDS
 from lifecycle.policy import duration_words
 from lifecycle.states import DESTRUCTIVE
 from lifecycle.tables import Status
+from lifecycle.vault import UNWRAPPED
 
 #: A daemon that was not seen for this long counts as gone.
 SILENCE = timedelta(minutes=2)
@@ -179,6 +180,36 @@ def _approval(engine: Engine) -> Iterator[Finding]:
         )
 
 
+def _keys(engine: Engine) -> Iterator[Finding]:
+    """What seals personal data: whoever has a key-encryption key and the database, or a backup, can read it."""
+    ring, counts = engine.store.vault.ring, engine.key_counts()
+    missing = sorted(name for name in counts if name not in (UNWRAPPED, *ring.keys))
+    stale = sum(count for name, count in counts.items() if name != ring.current)
+    if missing:
+        yield Finding(
+            Level.PROBLEM,
+            "encryption",
+            f"Personal data is sealed under keys that the configuration lacks: {', '.join(missing)}.",
+            "Add them to [encryption.keys]; without them no mail can be written and no owner recognised.",
+        )
+    elif ring.current == UNWRAPPED:
+        yield Finding(
+            Level.WARNING,
+            "encryption",
+            "Accounts' keys are stored unwrapped: whoever has a backup can read personal data, also of the purged.",
+            "Make a key with `lifecycle keys new`, name it in [encryption], and run `lifecycle keys rotate`.",
+        )
+    elif stale:
+        yield Finding(
+            Level.WARNING,
+            "encryption",
+            f"{stale:,} keys are not wrapped under the current key {ring.current}.",
+            "Run `lifecycle keys rotate`.",
+        )
+    else:
+        yield Finding(Level.OK, "encryption", f"Every account's key is wrapped under {ring.current}.")
+
+
 CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _database,
     _clock,
@@ -189,4 +220,5 @@ CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _outbox,
     _daemons,
     _approval,
+    _keys,
 )

@@ -148,6 +148,15 @@ class Engine(Precautions):
         if self._courier is not None:
             self._courier.forget()
 
+    def rotate_keys(self, on_progress: Callable[[int], None] = lambda keys: None) -> int:
+        """Wrap every account's key under the current key-encryption key; how many were under another.
+
+        Raises :class:`KeyMissing`. Keys that another process holds just then are left to the next call.
+        """
+        from lifecycle import keys
+
+        return keys.rotate(self.store, on_progress)
+
     def close(self) -> None:
         """Close handlers that can be closed, and all connections; purged accounts are forgotten before."""
         self.forget_purged()

@@ -145,6 +145,13 @@ class Questions:
         with self.database.read() as connection:
             return holds.listed(self.store, connection, account_id, released=released)
 
+    def key_counts(self) -> dict[str, int]:
+        """How many accounts' keys are wrapped under each key-encryption key, by its name; blank is: not wrapped."""
+        from lifecycle import keys
+
+        with self.database.read() as connection:
+            return keys.counts(connection)
+
     def find(self, company: str, email: str) -> list[str]:
         """Ids of the accounts of a company with this owner, compared without case and extra spaces."""
         with self.database.read() as connection:

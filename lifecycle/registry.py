@@ -5,7 +5,6 @@ for one effect are several handlers, each with a name; ``notices`` stands for ev
 something.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +18,7 @@ from lifecycle.settings import (
     read_count,
     read_duration,
     read_path,
+    read_secret,
     read_switch,
     read_table,
     read_text,
@@ -31,8 +31,6 @@ from lifecycle.task import DeliverySettings, Handler
 Reader = Callable[[Any, str, Path], Any]
 #: A table of this name is for all of :data:`NOTICES` that have none of their own.
 GROUP = "notices"
-#: A secret that begins so is read from the environment.
-ENVIRONMENT = "env:"
 
 
 def _program(value: Any, name: str, folder: Path) -> list[str]:
@@ -42,19 +40,8 @@ def _program(value: Any, name: str, folder: Path) -> list[str]:
     return [str((folder / program).absolute()) if "/" in program else program, *arguments]
 
 
-def _secret(value: Any, name: str, folder: Path) -> str:
-    said = read_text(value, name)
-    if not said.startswith(ENVIRONMENT):
-        return said
-    variable = said.removeprefix(ENVIRONMENT)
-    found = os.environ.get(variable)
-    if not found:
-        raise InvalidInput(f"{name} is to be read from {variable}, which the environment does not have; set it.")
-    return found
-
-
 def _secrets(value: Any, name: str, folder: Path) -> list[str]:
-    return [_secret(one, name, folder) for one in (value if isinstance(value, list) else [value])]
+    return [read_secret(one, name) for one in (value if isinstance(value, list) else [value])]
 
 
 def _tables(value: Any, name: str, folder: Path) -> dict[str, str]:
@@ -66,7 +53,7 @@ def _tables(value: Any, name: str, folder: Path) -> dict[str, str]:
 
 def _options(value: Any, name: str, folder: Path) -> dict[str, Any]:
     return {
-        key: _secret(one, f"{name}.{key}", folder) if isinstance(one, str) else one
+        key: read_secret(one, f"{name}.{key}") if isinstance(one, str) else one
         for key, one in read_table(value, name).items()
     }
 
@@ -77,7 +64,7 @@ def _anywhere(read: Callable[[Any, str], Any]) -> Reader:
 
 
 _TEXT, _COUNT = _anywhere(read_text), _anywhere(read_count)
-_DURATION, _SWITCH = _anywhere(read_duration), _anywhere(read_switch)
+_DURATION, _SWITCH, _SECRET = _anywhere(read_duration), _anywhere(read_switch), _anywhere(read_secret)
 
 
 @dataclass(frozen=True)
@@ -107,7 +94,7 @@ KINDS: Mapping[str, Kind] = {
         required=("prefix",), extra="storage", effects=DESTRUCTIVE, named=True,
     ),
     "sql": Kind(
-        "sql", "Sql", _secret, {"tables": _tables, "chunk": _COUNT, "pause": _DURATION},
+        "sql", "Sql", _SECRET, {"tables": _tables, "chunk": _COUNT, "pause": _DURATION},
         required=("tables",), effects=DESTRUCTIVE, named=True,
     ),
     "webhook": Kind(
@@ -121,7 +108,7 @@ KINDS: Mapping[str, Kind] = {
     "email": Kind(
         "email", "Email", _TEXT,
         {
-            "sender": _TEXT, "product": _TEXT, "port": _COUNT, "user": _TEXT, "password": _secret, "tls": _TEXT,
+            "sender": _TEXT, "product": _TEXT, "port": _COUNT, "user": _TEXT, "password": _SECRET, "tls": _TEXT,
             "templates": read_path, "staff": _TEXT, "support": _TEXT,
             "timeout": _DURATION, "ca_file": read_path,
         },

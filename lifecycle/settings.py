@@ -1,5 +1,6 @@
 """Values of a configuration file: what is malformed raises, and the message names the key."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import timedelta
@@ -10,12 +11,27 @@ from typing import Any
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import Policy, parse_duration
 
+#: A secret that begins so is read from the environment.
+ENVIRONMENT = "env:"
+
 
 def read_text(value: Any, name: str) -> str:
     """Text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{name} must be text, not {value!r}.")
     return value
+
+
+def read_secret(value: Any, name: str) -> str:
+    """Text, or what the environment's variable ``env:NAME`` says."""
+    said = read_text(value, name)
+    if not said.startswith(ENVIRONMENT):
+        return said
+    variable = said.removeprefix(ENVIRONMENT)
+    found = os.environ.get(variable)
+    if not found:
+        raise InvalidInput(f"{name} is to be read from {variable}, which the environment does not have; set it.")
+    return found
 
 
 def read_switch(value: Any, name: str) -> bool:

@@ -110,6 +110,7 @@ class Run:
                 handlers=config.handlers,
                 delivery=config.delivery,
                 safety=config.safety,
+                keys=config.keys,
             )
             self._engine = engine
             self._check_file(create)
@@ -208,6 +209,7 @@ _GROUPS = {
     "brake": "The brake on destruction: what it lets through, what waits for it.",
     "export": "Exports of any size, to a file or to standard output.",
     "hold": "Legal holds: nothing of the account is destroyed while one is in force.",
+    "keys": "The keys under which personal data is sealed, and their rotation.",
     "outbox": "What is owed to the outside world: see it, and try again what was parked.",
     "restore": "After a restore from backup: what was destroyed that the database has forgotten.",
     "policy": "The policy: every duration and switch, and the promises behind them.",
