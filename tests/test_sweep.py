@@ -175,7 +175,7 @@ def test_a_sweep_leaves_what_another_one_is_moving(postgresql_url: str, clock: M
     trials(engine, 2)
     at(engine, 23)
     with engine.database.write() as connection:
-        connection.execute(update(accounts).where(accounts.c.id == "a0").values(company="locked"))
+        connection.execute(update(accounts).where(accounts.c.id == "a0").values(hold_released_at=START))
         assert engine.sweep().moved == 1
         assert engine.sweep().moved == 0
     assert engine.sweep().moved == 1
