@@ -10,6 +10,7 @@ from pathlib import Path
 import coverage
 import pytest
 
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput") or session.exitstatus != pytest.ExitCode.OK:
