@@ -2,7 +2,8 @@
 
 A map of the package, from the bottom up::
 
-    errors, task, actor, clock, inputs      the small words
+    errors, task, actor, clock              the small words
+    characters, inputs, redaction           what may come in, and what must not go out
     policy      durations and switches, and the clauses of the policy
     safety      what holds destruction back, as an operator sets it
     vault, personal                         people's data, sealed under a key of each account

@@ -7,9 +7,10 @@ from itertools import islice
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from lifecycle.characters import shown
 from lifecycle.clock import in_utc
 from lifecycle.errors import InvalidInput
-from lifecycle.inputs import ACCOUNT_ID
+from lifecycle.inputs import is_account_id
 from lifecycle.machine import due
 from lifecycle.policy import Policy
 from lifecycle.store import Store
@@ -59,7 +60,7 @@ def record(
     while batch := list(islice(stream, BATCH)):
         at = now()
         latest, sizes = _latest(batch, at, done)
-        strangers = {account_id for account_id in latest if not ACCOUNT_ID.fullmatch(account_id)}
+        strangers = {account_id for account_id in latest if not is_account_id(account_id)}
         for share in _hands(sorted(latest.keys() - strangers)):
             with store.database.write() as connection:
                 store.require_policy(connection, policy)
@@ -118,7 +119,7 @@ def _latest(batch: Sequence[Pair], now: datetime, before: int) -> tuple[dict[str
         account_id, at = _checked(pair, number)
         if at > now:
             raise InvalidInput(
-                f"Activity can't lie in the future: pair {number:,} says that account {account_id!a} was used "
+                f"Activity can't lie in the future: pair {number:,} says that account {shown(account_id)} was used "
                 f"at {at}, and it is {now}. Nothing from pair {before + 1:,} on was "
                 "written; correct it, and record all again."
             )
@@ -133,9 +134,9 @@ def _checked(pair: Pair, number: int) -> Pair:
     try:
         account_id, at = pair
     except (TypeError, ValueError):
-        raise InvalidInput(f"Pair {number:,} must be an account id and an instant, not {pair!a}.") from None
+        raise InvalidInput(f"Pair {number:,} must be an account id and an instant, not {shown(pair)}.") from None
     if not isinstance(account_id, str):
-        raise InvalidInput(f"The account id of pair {number:,} must be text, not {account_id!a}.")
+        raise InvalidInput(f"The account id of pair {number:,} must be text, not {shown(account_id)}.")
     return account_id, in_utc(at, f"The instant of pair {number:,}")
 
 

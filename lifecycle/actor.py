@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from lifecycle import inputs
+
 
 class Role(StrEnum):
     """The kinds of actor. ``SYSTEM`` is for timers alone: no caller can claim it."""
@@ -43,6 +45,13 @@ class Actor:
 
 
 SYSTEM = Actor(Role.SYSTEM, "timer")
+
+
+def known(actor: Actor) -> Actor:
+    """The actor with a well-formed id, an owner's e-mail address or else a reference, or :class:`InvalidInput`."""
+    if actor.role is Role.OWNER:
+        return Actor(actor.role, inputs.email(actor.id))
+    return Actor(actor.role, inputs.reference(actor.id, f"The id of {actor.role}"))
 
 
 @dataclass(frozen=True, slots=True)

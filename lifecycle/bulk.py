@@ -20,6 +20,7 @@ import structlog
 
 from lifecycle import inputs
 from lifecycle.actor import Request
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput, PlanChanged, Refused
 from lifecycle.filters import Filter
 from lifecycle.machine import FACTS, Decision, decide
@@ -147,7 +148,7 @@ def selected(accounts: Iterable[str] | Filter) -> Filter | frozenset[str]:
     if isinstance(accounts, Filter):
         return accounts
     if isinstance(accounts, str) or not isinstance(accounts, Iterable):
-        raise InvalidInput(f"Give account ids as a list, or a Filter, not {accounts!r}.")
+        raise InvalidInput(f"Give account ids as a list, or a Filter, not {shown(accounts)}.")
     ids = frozenset(accounts)
     if not all(isinstance(one, str) for one in ids):
         raise InvalidInput("Account ids are text; at least one of those that were given is not.")
@@ -190,7 +191,7 @@ class Bulk:
         Raises :class:`PlanChanged` when the same request would now do something else.
         """
         if not _DIGEST.fullmatch(digest):
-            raise InvalidInput(f"{digest[:80]!r} is no digest of a plan; copy all 64 characters of it.")
+            raise InvalidInput(f"{shown(digest)} is no digest of a plan; copy all 64 characters of it.")
         earlier = self._earlier(digest)
         if earlier is not None:
             return earlier
@@ -262,7 +263,7 @@ class Bulk:
                 yield page
                 last = page[-1].id
             return
-        known = self.store.existing(connection, [one for one in self.accounts if inputs.ACCOUNT_ID.fullmatch(one)])
+        known = self.store.existing(connection, [one for one in self.accounts if inputs.is_account_id(one)])
         for missing in sorted(self.accounts.difference(known)):
             tally.refuse(missing, (UNKNOWN,))
         for start in range(0, len(known), PAGE):
@@ -317,5 +318,5 @@ class Bulk:
 
     def _used(self) -> InvalidInput:
         return InvalidInput(
-            f"request_id {self.request_id!r} was used already for another change than this one; choose another."
+            f"request_id {self.request_id} was used already for another change than this one; choose another."
         )

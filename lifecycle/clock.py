@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Protocol
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 
 FIRST_YEAR, LAST_YEAR = 1970, 2199
@@ -48,7 +49,7 @@ def in_utc(value: datetime, name: str) -> datetime:
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidInput(
-            f"{name} must be a datetime with a time zone, not {value!r}; add one, for example tzinfo=UTC."
+            f"{name} must be a datetime with a time zone, not {shown(value)}; add one, for example tzinfo=UTC."
         )
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
         raise InvalidInput(f"{name} must lie between {FIRST_YEAR} and {LAST_YEAR}, not {value}; check the year.")

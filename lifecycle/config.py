@@ -32,6 +32,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lifecycle import inputs
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
 from lifecycle.registry import handlers_of
@@ -149,6 +150,6 @@ def _keys(table: Mapping[str, Any]) -> KeyRing:
         return KeyRing()
     keys = {}
     for name, value in read_table(table.get("keys", {}), "encryption.keys").items():
-        where = f"encryption.keys.{name}"
+        where = f"encryption.keys.{inputs.reference(name, 'In encryption.keys the name')}"
         keys[name] = KeyRing.read_key(read_secret(value, where), where)
     return KeyRing(keys, read_text(table.get("current"), "encryption.current"))

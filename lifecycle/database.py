@@ -41,6 +41,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import StaticPool
 
+from lifecycle.characters import shown
 from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, SchemaOutdated
 from lifecycle.statements import to_driver
 
@@ -239,7 +240,7 @@ def _parsed(url: str) -> URL:
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite":
-        raise InvalidInput(f"The database {backend!r} is not supported; {help_text}")
+        raise InvalidInput(f"The database {shown(backend)} is not supported; {help_text}")
     return parsed
 
 

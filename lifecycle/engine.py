@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle import holds, inputs
-from lifecycle.actor import SYSTEM, Actor, Request, Role
+from lifecycle.actor import SYSTEM, Actor, Request, Role, known
+from lifecycle.characters import shown
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
-from lifecycle.errors import Conflict, InvalidInput, Refused
+from lifecycle.errors import Conflict, InvalidInput, NotAuthorised, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.handlers.several import Several, tell
@@ -186,8 +187,7 @@ class Engine(Precautions):
         name = inputs.required(company, "company")
         addresses = _addresses(owners)
         row["due_at"] = due(_Columns(row), now, self.policy)
-        opener = actor or Actor(Role.SYSTEM, "engine")
-        entry = Entry(now, self.policy.version, f"{opener.role}:{opener.id}")
+        entry = Entry(now, self.policy.version, "system:engine" if actor is None else _opener(actor, addresses))
         with self.database.write() as connection:
             self.store.require_policy(connection, self.policy)
             self.store.insert(connection, [row], [name], [addresses], Opening.OPEN_ACCOUNT, entry)
@@ -198,7 +198,7 @@ class Engine(Precautions):
         try:
             chosen = Plan(plan)
         except ValueError:
-            raise InvalidInput(f"Unknown plan {plan!r}; the plans are {', '.join(Plan)}.") from None
+            raise InvalidInput(f"Unknown plan {shown(plan)}; the plans are {', '.join(Plan)}.") from None
         state, clock = _BEGINNINGS[chosen]
         begins = now + self.policy.trial_length if chosen is Plan.TRIAL else now
         if (period_ends_at is not None) != (chosen is Plan.PAID):
@@ -236,7 +236,7 @@ class Engine(Precautions):
         """
         name = event_named(event)
         asked = request_of(name, actor, reason, facts)
-        wanted = inputs.text(request_id, "request_id")
+        wanted = inputs.request_id(request_id)
         try:
             return self._retrying(lambda: self._fire(account_id, name, asked, wanted))
         except Refused as refusal:
@@ -256,7 +256,7 @@ class Engine(Precautions):
                 if earlier is not None:
                     if earlier.event != event:
                         raise InvalidInput(
-                            f"request_id {request_id!r} was used for {earlier.event} already; choose another."
+                            f"request_id {request_id} was used for {earlier.event} already; choose another."
                         )
                     return earlier
             withdrawable = self.store.withdrawable(connection, event, [account_id])
@@ -291,7 +291,7 @@ class Engine(Precautions):
         """
         name = event_named(event)
         asked = request_of(name, actor, reason, facts)
-        wanted = inputs.text(request_id, "request_id")
+        wanted = inputs.request_id(request_id)
         if dry_run is (digest is not None):
             raise InvalidInput(
                 "A dry run takes no digest, and applying needs one: show the plan with dry_run=True, look at it, then "
@@ -450,10 +450,23 @@ class _Columns:
         return self._row.get(name)
 
 
+def _opener(actor: Actor, addresses: Sequence[str]) -> str:
+    """Who opens an account, for its history: an owner by number, never by address."""
+    if actor.role is Role.SYSTEM:
+        raise NotAuthorised("The account is not opened:", ("Nobody can act as the system: leave the actor out.",))
+    asked = known(actor)
+    if asked.role is not Role.OWNER:
+        return f"{asked.role}:{asked.id}"
+    keys = [*map(inputs.email_key, addresses)]
+    if inputs.email_key(asked.id) not in keys:
+        raise InvalidInput("An owner who opens an account must be among its owners; add the address to them.")
+    return f"{asked.role}:{keys.index(inputs.email_key(asked.id)) + 1}"
+
+
 def _addresses(owners: Sequence[str]) -> list[str]:
     if isinstance(owners, str) or not owners:
         raise InvalidInput("An account needs at least one owner: give a list of e-mail addresses.")
     addresses = list(dict.fromkeys(inputs.email(owner) for owner in owners))
-    if len({address.casefold() for address in addresses}) != len(addresses):
+    if len({*map(inputs.email_key, addresses)}) != len(addresses):
         raise InvalidInput("The same owner is given twice; e-mail addresses are compared without case.")
     return addresses

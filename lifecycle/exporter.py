@@ -13,10 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from tempfile import mkstemp
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput
+from lifecycle.filters import word
 from lifecycle.import_rows import COLUMNS, SEPARATOR
 from lifecycle.importer import EXPORT_COLUMN, neutral
 from lifecycle.reads import HistoryEntry, Reads, Snapshot
@@ -25,7 +26,7 @@ from lifecycle.states import State
 #: What stands in :data:`lifecycle.importer.EXPORT_COLUMN`; raised when the cells are written in another manner.
 FORMAT = "1"
 #: How a legal hold without a case is called in a CSV file, so that an import places it again.
-NO_CASE = "without a case"
+NO_CASE = "no-case"
 
 
 class What(StrEnum):
@@ -84,18 +85,9 @@ def export(
 
     Raises :class:`InvalidInput` for words that are unknown and :class:`AccountNotFound` for an unknown id.
     """
-    wanted, written = _member(What, what), _member(Format, format)
-    return _lines(engine, wanted, written, None if state is None else _member(State, state), account_id, on_progress)
-
-
-W = TypeVar("W", bound=StrEnum)
-
-
-def _member(words: type[W], word: str) -> W:
-    try:
-        return words(word)
-    except ValueError:
-        raise InvalidInput(f"Unknown {words.__name__.lower()} {word!r}: choose from {', '.join(words)}.") from None
+    wanted, written = word(What, what, "export"), word(Format, format, "format")
+    chosen = None if state is None else word(State, state, "state")
+    return _lines(engine, wanted, written, chosen, account_id, on_progress)
 
 
 def _lines(

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+from lifecycle.characters import shown
 from lifecycle.clock import in_utc
 from lifecycle.errors import InvalidInput
 from lifecycle.states import Plan, State
@@ -37,7 +38,7 @@ class Filter:
     def __post_init__(self) -> None:
         for name, words in (("state", State), ("plan", Plan)):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _word(words, getattr(self, name), name))
+                object.__setattr__(self, name, word(words, getattr(self, name), name))
         for name in BOUNDS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, in_utc(getattr(self, name), name))
@@ -62,10 +63,14 @@ BOUNDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _word(words: type[StrEnum], value: str, name: str) -> StrEnum:
+W = TypeVar("W", bound=StrEnum)
+
+
+def word(words: type[W], value: str, name: str) -> W:
+    """The one of ``words`` that ``value`` says; :class:`InvalidInput` with the nearest where there is none."""
     try:
         return words(value)
     except ValueError:
         near = get_close_matches(str(value), list(words), n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(words)}."
-        raise InvalidInput(f"Unknown {name} {value!r}: {hint}") from None
+        raise InvalidInput(f"Unknown {name} {shown(value)}: {hint}") from None

@@ -4,12 +4,14 @@ A guard's test is a term, or, where a request is read in ways that SQL need not 
 ``sources`` (account, request, policy, now) that returns a bool.
 """
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lifecycle.actor import Role
 from lifecycle.errors import DefinitionError
+from lifecycle.inputs import email_key
 from lifecycle.policy import CompanyCancellation
 from lifecycle.states import SUSPENDED, Party, Plan, State, account, request
 from lifecycle.terms import Term, holds, missing, now, policy
@@ -56,21 +58,25 @@ def facts_of(term: Term) -> frozenset[str]:
 
 
 def normal(text: str | None) -> str:
-    """Text as it is compared: without regard to case, and with runs of white space as one space."""
-    return " ".join((text or "").split()).casefold()
+    """A name as it is compared: without regard to case, to how letters are composed, and to how wide spaces are."""
+    words = " ".join((text or "").split())
+    if words.isascii():
+        return words.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", words).casefold())
 
 
 def _is_owner(sources: Sources) -> bool:
     """Company and e-mail match an owner on file; one who signed in as owner needs no company."""
     subject, asked = sources["account"], sources["request"]
     signed_in = asked.actor.id if asked.role is Role.OWNER else None
-    if signed_in and asked.email and normal(signed_in) != normal(asked.email):
+    if signed_in and asked.email and email_key(signed_in) != email_key(asked.email):
         return False
     if asked.company is None and signed_in is None:
         return False
     if asked.company is not None and normal(asked.company) != normal(subject.company):
         return False
-    return normal(signed_in or asked.email) in {normal(email) for email in subject.owners}
+    named = signed_in or asked.email
+    return named is not None and email_key(named) in {email_key(email) for email in subject.owners}
 
 
 def _hold_in_force(sources: Sources) -> bool:

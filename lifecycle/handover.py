@@ -5,17 +5,22 @@ as failed, the others go on, and should it answer after all, that is still writt
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
+from typing import NamedTuple
 
 from lifecycle.outcomes import Claimed, Outcome
 from lifecycle.personal import Personal
 from lifecycle.policy import duration_words
+from lifecycle.redaction import masked, without
 from lifecycle.states import DESTRUCTIVE, Effect
-from lifecycle.task import Handler, PartlyDone, Task, Undeliverable, apart, joined
+from lifecycle.task import Handler, PartlyDone, Receipt, Task, Undeliverable, apart, joined
 
 #: Tasks that a handler of many is given at once.
 MANY = 500
+#: More than this of an error is not kept.
+LONGEST_ERROR = 2000
 
 #: Gives what is on file of an account's people.
 People = Callable[[str], Personal]
@@ -108,10 +113,12 @@ class HandOver:
     def _attempt(self, claimed: Sequence[Claimed]) -> list[Outcome]:
         if not claimed:
             return []
-        tasks = [one.task(self._people(one.account_id)) for one in claimed]
+        people = [self._people(one.account_id) for one in claimed]
+        tasks = [one.task(personal) for one, personal in zip(claimed, people, strict=True)]
         answers = self._answers(claimed[0], tasks)
         at = self._clock().isoformat()
-        return [_outcome(one, answer, at) for one, answer in zip(claimed, answers, strict=True)]
+        kept = (_Kept((personal.company, *personal.owners), at) for personal in people)
+        return [said.outcome(one, answer) for said, one, answer in zip(kept, claimed, answers, strict=True)]
 
     def _answers(self, first: Claimed, tasks: Sequence[Task]) -> Sequence[object]:
         """What the handler says of each task; what it raises, for all of them."""
@@ -148,26 +155,48 @@ def _groups(claimed: Sequence[Claimed], handlers: Mapping[Effect, Handler]) -> I
             yield group[first : first + MANY]
 
 
-def _outcome(claimed: Claimed, answer: object, at: str) -> Outcome:
-    if isinstance(answer, PartlyDone):
-        said = _stamped(claimed, answer.receipts, at)
-        return Outcome(claimed, said, _storable(str(answer)[:2000]), answer.hopeless)
-    if isinstance(answer, BaseException):
-        error = _storable(f"{type(answer).__name__}: {answer}"[:2000])
-        return Outcome(claimed, error=error, hopeless=isinstance(answer, Undeliverable))
-    if answer is not None and not isinstance(answer, str):
-        return Outcome(claimed, error=f"The handler returned {ascii(answer)[:2000]}; a receipt is text, or None.")
-    if claimed.effect in DESTRUCTIVE and not (answer and answer.strip()):
-        return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
-    if several := apart(answer):
-        return Outcome(claimed, _stamped(claimed, several[0], at))
-    return Outcome(claimed, receipt=answer and _storable(answer))
+class _Kept(NamedTuple):
+    """What is kept of an answer that came ``at`` an instant: nothing ``personal``, the account's company and owners."""
 
+    personal: Sequence[str]
+    at: str
 
-def _stamped(claimed: Claimed, receipts: Mapping[str, str], at: str) -> str:
-    """Receipts of several handlers, each with the instant of the attempt at which it came."""
-    _, before = apart(claimed.receipt) or ({}, {})
-    return joined({name: _storable(said) for name, said in receipts.items()}, {**dict.fromkeys(receipts, at), **before})
+    def outcome(self, claimed: Claimed, answer: object) -> Outcome:
+        """What the handler's answer means."""
+        if isinstance(answer, PartlyDone):
+            return Outcome(claimed, self._several(claimed, answer.receipts), self._error(str(answer)), answer.hopeless)
+        if isinstance(answer, BaseException):
+            error = self._error(f"{type(answer).__name__}: {answer}")
+            return Outcome(claimed, error=error, hopeless=isinstance(answer, Undeliverable))
+        if answer is not None and not isinstance(answer, str):
+            error = f"The handler returned {ascii(answer)[:LONGEST_ERROR]}; a receipt is text, or None."
+            return Outcome(claimed, error=self._error(error))
+        if claimed.effect in DESTRUCTIVE and not (answer and answer.strip()):
+            return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
+        if several := apart(answer):
+            return Outcome(claimed, self._several(claimed, several[0]))
+        return Outcome(claimed, receipt=answer and self._receipt(answer))
+
+    def _several(self, claimed: Claimed, receipts: Mapping[str, str]) -> str:
+        """Receipts of several handlers, each with the instant of the attempt at which it came."""
+        _, before = apart(claimed.receipt) or ({}, {})
+        said = {name: self._receipt(text) for name, text in receipts.items()}
+        return joined(said, {**dict.fromkeys(receipts, self.at), **before})
+
+    def _receipt(self, text: str) -> str:
+        """A receipt without personal data; of one in the words of :class:`Receipt` only its reason can hold any."""
+        said = Receipt.read(text) if text.startswith("{") else None
+        if said is None or not isinstance(said.reason, str | None):
+            return self._text(text)
+        return _storable(str(replace(said, reason=said.reason and self._text(said.reason))))
+
+    def _error(self, text: str) -> str:
+        return self._text(text)[:LONGEST_ERROR]
+
+    def _text(self, text: str) -> str:
+        """Text from outside that a database can keep, and everybody may read who sees it there."""
+        # A company's name of one letter would take that letter out of everything.
+        return masked(without((name for name in self.personal if len(name) > 1), _storable(text)))
 
 
 def _storable(text: str) -> str:

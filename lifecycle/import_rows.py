@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from lifecycle import inputs
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
-from lifecycle.guards import normal
 from lifecycle.import_rules import DERIVED, INSTANTS, RULES, Reading, Rule, reading, reads
 from lifecycle.machine import DUE
 from lifecycle.policy import Policy
@@ -51,7 +51,7 @@ def read_instant(text: str) -> datetime:
             raise ValueError
     except (ValueError, OverflowError):
         raise InvalidInput(
-            f"is not a date: {text[:40]!a}; write 2026-01-31 (00:00 UTC) or 2026-01-31T09:30:00Z."
+            f"is not a date: {shown(text)}; write 2026-01-31 (00:00 UTC) or 2026-01-31T09:30:00Z."
         ) from None
     if not _EARLIEST <= at < _LATEST:
         raise InvalidInput("lies outside the years 1970 to 2199.")
@@ -67,20 +67,20 @@ def _word(words: type[StrEnum]) -> Parser:
         except KeyError:
             near = get_close_matches(text.casefold(), list(words), n=1)
             hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(words)}."
-            raise InvalidInput(f"is unknown: {text[:40]!a}; {hint}") from None
+            raise InvalidInput(f"is unknown: {shown(text)}; {hint}") from None
 
     return parse
 
 
 def _owners(text: str) -> list[str]:
     addresses = [inputs.email(part) for part in text.split(SEPARATOR) if part.strip()]
-    if len(addresses) > 1 and len({normal(address) for address in addresses}) != len(addresses):
+    if len(addresses) > 1 and len({*map(inputs.email_key, addresses)}) != len(addresses):
         raise InvalidInput("names the same owner twice; e-mail addresses are compared without case.")
     return addresses
 
 
 def _cases(text: str) -> list[str]:
-    cases = [case for part in text.split(SEPARATOR) if (case := inputs.text(part, "legal_holds"))]
+    cases = [case for part in text.split(SEPARATOR) if (case := inputs.case(part))]
     if len(set(cases)) != len(cases):
         raise InvalidInput("names the same case twice.")
     return cases

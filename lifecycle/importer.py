@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from lifecycle.characters import shown
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput
 from lifecycle.import_rows import COLUMNS, OURS, REQUIRED, Row, RowReader
@@ -32,7 +33,9 @@ REJECT_COLUMNS = ("rejected_line", "rejected_because")
 EXPORT_COLUMN = "export_format"
 _SKIPPED = frozenset((*REJECT_COLUMNS, EXPORT_COLUMN))
 #: With these a cell begins that a spreadsheet takes for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b")  # also full-width, and small ones
+#: What a spreadsheet may drop before it looks at a cell.
+_DROPPED = "' \u00a0\u3000\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +285,10 @@ def _unknown(name: str) -> str:
     if name in OURS:
         return f"The column {name} can't be imported: {OURS[name]}."
     if "\x00" in name or any("\udc80" <= character <= "\udcff" for character in name):
-        return f"The column {name[:40]!a} is not UTF-8 text; save the file as CSV in UTF-8."
+        return f"The column {shown(name)} is not UTF-8 text; save the file as CSV in UTF-8."
     near = get_close_matches(name.casefold(), COLUMNS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(COLUMNS)}."
-    return f"Unknown column {name[:40]!a}: {hint}"
+    return f"Unknown column {shown(name)}: {hint}"
 
 
 # --- Rejects -------------------------------------------------------------------------------------
@@ -293,12 +296,16 @@ def _unknown(name: str) -> str:
 
 def neutral(cell: str) -> str:
     """The cell as text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
+    return f"'{cell}" if _is_formula(cell) else cell
 
 
 def as_written(cell: str) -> str:
     """What :func:`neutral` was given."""
-    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    return cell.lstrip(_DROPPED).startswith(FORMULA)
 
 
 def _is_neutral(columns: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from lifecycle.errors import LedgerUnusable
+from lifecycle.inputs import is_account_id
 
 _HEADER = "ledger"
 
@@ -81,7 +82,8 @@ class Ledger:
             said = json.loads(raw)
         except ValueError:
             said = None
-        if not isinstance(said, dict):
+        # What stands here goes into the database and onto the screen: somebody may have written to the file.
+        if not isinstance(said, dict) or ("account" in said and not is_account_id(said["account"])):
             raise LedgerUnusable(f"Line {number} of {self.path} can't be read; restore the ledger from a backup.")
         return said
 

@@ -1,5 +1,10 @@
-"""Logs by structlog: one JSON object a line for machines, colours for a terminal. They go to standard error."""
+"""Logs by structlog: one JSON object a line for machines, colours for a terminal. They go to standard error.
 
+Whoever logs says ids only. What slips in all the same, from an error of a library or the message of a handler, is taken
+out of every line right before it is written: personal fields by their names, addresses wherever they stand.
+"""
+
+import json
 import logging
 import sys
 import traceback
@@ -10,7 +15,9 @@ import structlog
 from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ProcessorFormatter
 
+from lifecycle.characters import escaped, shown
 from lifecycle.errors import InvalidInput, LifecycleError
+from lifecycle.redaction import redacted_field
 
 LEVELS = ("debug", "info", "warning", "error")
 #: Multi-line text that the renderer lays out itself.
@@ -25,7 +32,7 @@ def configure(*, json: bool | None = None, level: str = "info") -> None:
     tells of each run. Raises :class:`InvalidInput` for an unknown level.
     """
     if level not in LEVELS:
-        raise InvalidInput(f"Unknown log level {level!r}; the levels are {', '.join(LEVELS)}.")
+        raise InvalidInput(f"Unknown log level {shown(level)}; the levels are {', '.join(LEVELS)}.")
     stream = sys.stderr
     as_json = not stream.isatty() if json is None else json
     stamps: list[Any] = [
@@ -41,6 +48,7 @@ def configure(*, json: bool | None = None, level: str = "info") -> None:
             foreign_pre_chain=stamps,
             processors=[
                 ProcessorFormatter.remove_processors_meta,
+                _discreet,  # here, since all lines pass: ours, those of libraries, and what was bound to a context
                 *(_for_machines() if as_json else _for_people(colors=stream.isatty())),
             ],
         )
@@ -56,7 +64,7 @@ def configure(*, json: bool | None = None, level: str = "info") -> None:
 
 
 def _for_machines() -> list[Any]:
-    return [_ordered, JSONRenderer(default=str)]
+    return [_ordered, JSONRenderer(serializer=_json)]
 
 
 def _for_people(colors: bool) -> list[Any]:
@@ -70,11 +78,21 @@ def _ordered(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Muta
     return {**first, **line}
 
 
+def _json(line: Any, **_options: Any) -> str:
+    """In ASCII; DEL is the one control that JSON leaves as it is."""
+    return json.dumps(line, default=str).replace("\x7f", "\\u007f")
+
+
+def _discreet(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The line without personal data."""
+    return {name: redacted_field(name, value) for name, value in line.items()}
+
+
 def _harmless(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Control characters as escapes: text of customers must not drive an operator's terminal."""
     for name, value in line.items():
-        if isinstance(value, str) and name not in _TRACES and not value.isprintable():
-            line[name] = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+        if isinstance(value, str):
+            line[name] = "\n".join(map(escaped, value.split("\n"))) if name in _TRACES else escaped(value)
     return line
 
 

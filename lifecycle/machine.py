@@ -21,6 +21,7 @@ import transitions
 from lifecycle import deadlines as d
 from lifecycle import guards as g
 from lifecycle.actor import SYSTEM, Request, Role
+from lifecycle.characters import shown
 from lifecycle.checks import check
 from lifecycle.errors import GuardRefused, InvalidInput, NoSuchTransition, NotAuthorised, Refused
 from lifecycle.policy import Clause, Policy
@@ -400,4 +401,4 @@ def event_named(name: str) -> Event:
     except ValueError:
         near = get_close_matches(str(name), list(Event), n=1)
         hint = f"did you mean {near[0]}?" if near else f"the events are {', '.join(Event)}."
-        raise InvalidInput(f"Unknown event {name!r}: {hint}") from None
+        raise InvalidInput(f"Unknown event {shown(name)}: {hint}") from None

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from lifecycle.characters import shown
 from lifecycle.errors import PolicyError
 
 #: ``LIFECYCLE_POLICY_DELETION_AFTER="45 days"`` sets ``deletion_after``.
@@ -208,7 +209,7 @@ class Policy:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
-                raise PolicyError(f"Unknown policy setting {name!r}: {hint}")
+                raise PolicyError(f"Unknown policy setting {shown(name)}: {hint}")
         return cls(**values)
 
 
@@ -229,7 +230,7 @@ def _checked(setting: "Field[Any]", value: Any) -> Any:
     if isinstance(setting.default, StrEnum):
         options = type(setting.default)
         if value not in set(options):
-            raise PolicyError(f"{setting.name} must be one of {', '.join(options)}, not {value!r}.")
+            raise PolicyError(f"{setting.name} must be one of {', '.join(options)}, not {shown(value)}.")
         return options(value)
     value = parse_duration(value, setting.name)
     if value.microseconds:
@@ -251,7 +252,7 @@ def parse_duration(value: Any, name: str) -> timedelta:
     parts = _DURATION.findall(text)
     if not parts or _DURATION.sub("", text).strip():
         raise PolicyError(
-            f"{name} must be a duration such as '30 days' or '1 week 12 hours', not {value!r}; "
+            f"{name} must be a duration such as '30 days' or '1 week 12 hours', not {shown(value)}; "
             f"the units are {', '.join(_UNITS)}."
         )
     return timedelta(seconds=min(sum(int(n) * _UNITS[unit.lower()] for n, unit in parts), 10**11))

@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lifecycle import inputs
-from lifecycle.actor import Actor, Role
+from lifecycle.actor import Actor, Role, known
 from lifecycle.clock import SystemClock
 from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised
 from lifecycle.questions import Questions
@@ -137,4 +137,4 @@ def _admin(actor: Actor, refusal: str) -> str:
     """``role:id`` of an admin; :class:`NotAuthorised` for anybody else."""
     if actor.role is not Role.ADMIN:
         raise NotAuthorised(refusal, (f"Only an admin may do that, not {actor.role}.",))
-    return f"{actor.role}:{inputs.required(actor.id, 'the id')}"
+    return f"{actor.role}:{known(actor).id}"

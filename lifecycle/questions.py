@@ -1,17 +1,19 @@
 """The questions that the engine answers. Nothing here changes anything."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import holds, inputs
-from lifecycle.actor import Actor, Request, Role
+from lifecycle.actor import Actor, Request, Role, known
 from lifecycle.answers import Due, Explanation, RefundAssessment, TimerStatus, Verdict, assess_refund, coming, explain
+from lifecycle.characters import shown
 from lifecycle.clock import Clock, in_utc
 from lifecycle.database import Database
 from lifecycle.errors import InvalidInput, NotAuthorised, Refused
+from lifecycle.filters import word
 from lifecycle.machine import AWAITING_APPROVAL, FACTS, TIMERS, decide, event_named
 from lifecycle.policy import Policy
 from lifecycle.reads import HistoryEntry, Snapshot
@@ -22,9 +24,6 @@ from lifecycle.store import Store
 if TYPE_CHECKING:
     from lifecycle.certificate import Certificate
     from lifecycle.outbox import Courier
-
-#: Facts of a request that are instants; the others are text.
-INSTANTS = ("period_ends_at", "hold_ends_at")
 
 
 class Questions:
@@ -97,7 +96,7 @@ class Questions:
 
     def accounts(self, state: State | str | None = None) -> Iterator[Snapshot]:
         """All accounts, or those in one state, streamed in the order of their ids."""
-        return self.store.accounts(None if state is None else State(state))
+        return self.store.accounts(None if state is None else word(State, state, "state"))
 
     def due(self, within: timedelta = timedelta(0)) -> Iterator[Due]:
         """What sweeps will do within that time, the earliest first; what is overdue comes first of all."""
@@ -142,6 +141,8 @@ class Questions:
 
     def holds(self, account_id: str | None = None, *, released: bool = False) -> list[dict[str, Any]]:
         """Legal holds in force (with ``released``, all): account, case, who, why, since when, until when."""
+        if account_id is not None:
+            inputs.account_id(account_id)
         with self.database.read() as connection:
             return holds.listed(self.store, connection, account_id, released=released)
 
@@ -154,8 +155,9 @@ class Questions:
 
     def find(self, company: str, email: str) -> list[str]:
         """Ids of the accounts of a company with this owner, compared without case and extra spaces."""
+        name, address = inputs.required(company, "company"), inputs.email(email)
         with self.database.read() as connection:
-            return self.store.owned_by(connection, company, email)
+            return self.store.owned_by(connection, name, address)
 
 
 def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[str, Any]) -> Request:
@@ -167,10 +169,15 @@ def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[st
         if name not in taken:
             near = get_close_matches(name, taken, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(taken | {'reason'}))}."
-            raise InvalidInput(f"{event} takes no {name!r}: {hint}")
-    cleaned: dict[str, Any] = {
-        name: in_utc(value, name) if name in INSTANTS and value is not None else inputs.text(value, name)
-        for name, value in facts.items()
-    }
-    identity = replace(actor, id=inputs.required(actor.id, "the actor's id"))
-    return Request(identity, reason=inputs.text(reason, "reason"), **cleaned)
+            raise InvalidInput(f"{event} takes no {shown(name)}: {hint}")
+    cleaned: dict[str, Any] = {name: None if value is None else _FACTS[name](value) for name, value in facts.items()}
+    return Request(known(actor), reason=inputs.text(reason, "reason"), **cleaned)
+
+
+#: How each fact of a request is read.
+_FACTS: Mapping[str, Callable[[Any], Any]] = {
+    "company": partial(inputs.text, name="company"),
+    "email": inputs.email,
+    "case": inputs.case,
+    **{name: partial(in_utc, name=name) for name in ("period_ends_at", "hold_ends_at")},
+}

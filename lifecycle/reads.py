@@ -13,9 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, func, literal, select, text, union_all
 
+from lifecycle.characters import shown
 from lifecycle.database import Database
 from lifecycle.errors import AccountNotFound, PolicyError, SchemaOutdated
 from lifecycle.guards import normal
+from lifecycle.inputs import email_key, is_account_id
 from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
 from lifecycle.personal import NOTHING, Person, Personal, Sealed, open_reason
@@ -223,6 +225,7 @@ class Reads:
 
     def load(self, connection: Connection, account_id: str, *, lock: bool = False) -> Snapshot:
         """The account, locked for the transaction if ``lock``; raises :class:`AccountNotFound`."""
+        check_id(account_id)
         rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"wanted": account_id})
         if not rows:
             raise _not_found(account_id)
@@ -235,6 +238,7 @@ class Reads:
 
         To lock a row takes the lock on the table that keeps adoptions out, before anything is read.
         """
+        check_id(account_id)
         rows = _ONE_TO_CHANGE.rows(connection, {"wanted": account_id})
         if not rows:
             self.require_policy(connection, policy)
@@ -326,7 +330,7 @@ class Reads:
 
     def owned_by(self, connection: Connection, company: str, email: str) -> list[str]:
         """Ids of the accounts of ``company`` with the owner ``email``, compared without case and extra spaces."""
-        theirs = owners.c.email_key == self.lookup(connection, EMAIL, normal(email))
+        theirs = owners.c.email_key == self.lookup(connection, EMAIL, email_key(email))
         here = owners.c.account_id == personal_data.c.account_id
         return self._found(connection, company, exists().where(here, theirs))
 
@@ -502,5 +506,11 @@ def _check_policy(found: str | None, policy: Policy) -> None:
         )
 
 
+def check_id(account_id: str) -> None:
+    """What no account can have as its id does not reach the database, some of which it could not even be asked for."""
+    if not is_account_id(account_id):
+        raise _not_found(account_id)
+
+
 def _not_found(account_id: str) -> AccountNotFound:
-    return AccountNotFound(f"There is no account {account_id!r}; look it up with `lifecycle accounts`.")
+    return AccountNotFound(f"There is no account {shown(account_id)}; look it up with `lifecycle accounts`.")

@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lifecycle import inputs
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import Policy, duration_words
 from lifecycle.settings import (
@@ -35,7 +37,7 @@ GROUP = "notices"
 
 def _program(value: Any, name: str, folder: Path) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
-        raise InvalidInput(f'{name} must be a list such as ["/path/program", "argument"], not {value!r}.')
+        raise InvalidInput(f'{name} must be a list such as ["/path/program", "argument"], not {shown(value)}.')
     program, *arguments = value
     return [str((folder / program).absolute()) if "/" in program else program, *arguments]
 
@@ -138,9 +140,9 @@ def _several(value: Any, where: str, effect: Effect, folder: Path, delivery: Del
     several: dict[str, Handler] = {}
     for number, one in enumerate(value, start=1):
         here = f"{where}[{number}]"
-        name = read_text(read_table(one, here).get("name"), f"{here}.name")
+        name = inputs.reference(read_text(read_table(one, here).get("name"), f"{here}.name"), f"{here}.name")
         if name in several:
-            raise InvalidInput(f"{here}.name: {name!r} is taken; receipts are kept by these names.")
+            raise InvalidInput(f"{here}.name: {name} is taken; receipts are kept by these names.")
         several[name] = _handler(one, here, effect, folder, delivery)
     if not several:
         raise InvalidInput(f"{where} names no handler; leave it out, or name one.")

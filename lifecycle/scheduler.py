@@ -29,6 +29,7 @@ from typing import Any
 
 import structlog
 
+from lifecycle import inputs
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput, LifecycleError, PolicyError, SchemaOutdated
 from lifecycle.jobs import PACE, Job, log_batch, log_delivery, log_handlers, log_polling, log_risks
@@ -79,7 +80,7 @@ class Daemon:
         if not engine.database.is_postgresql and engine.database.url.database in (None, "", ":memory:"):
             raise InvalidInput("A daemon needs a database that others can open: give a file or a server.")
         self.engine = engine
-        self.name = name or socket.gethostname()
+        self.name = inputs.reference(name or socket.gethostname(), "The daemon's name (--name gives one)")
         self.jobs = {str(row.event): Job(str(row.event), row.sources) for row in TIMERS}
         self.jobs |= {name: Job(name) for name in (OUTBOX, RISKS)}
         self._resync = resync.total_seconds()

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import Policy, parse_duration
 
@@ -18,7 +19,7 @@ ENVIRONMENT = "env:"
 def read_text(value: Any, name: str) -> str:
     """Text that is not blank."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{name} must be text, not {value!r}.")
+        raise InvalidInput(f"{name} must be text, not {shown(value)}.")
     return value
 
 
@@ -37,7 +38,7 @@ def read_secret(value: Any, name: str) -> str:
 def read_switch(value: Any, name: str) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise InvalidInput(f"{name} must be true or false, not {value!r}.")
+        raise InvalidInput(f"{name} must be true or false, not {shown(value)}.")
     return value
 
 
@@ -45,28 +46,28 @@ def read_duration(value: Any, name: str) -> timedelta:
     """A duration in words, between a second and a year."""
     duration = parse_duration(value, name)
     if not timedelta(0) < duration <= timedelta(days=365):
-        raise InvalidInput(f"{name} must lie between 1 second and 365 days, not {value!r}.")
+        raise InvalidInput(f"{name} must lie between 1 second and 365 days, not {shown(value)}.")
     return duration
 
 
 def read_count(value: Any, name: str, least: int = 1, most: int = 100_000) -> int:
     """A whole number."""
     if type(value) is not int or not least <= value <= most:
-        raise InvalidInput(f"{name} must be a whole number between {least} and {most:,}, not {value!r}.")
+        raise InvalidInput(f"{name} must be a whole number between {least} and {most:,}, not {shown(value)}.")
     return value
 
 
 def read_share(value: Any, name: str) -> float:
     """A part of a whole, from 0 to 1."""
     if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise InvalidInput(f"{name} must be a part of all accounts between 0 and 1, such as 0.01, not {value!r}.")
+        raise InvalidInput(f"{name} must be a part of all accounts between 0 and 1, such as 0.01, not {shown(value)}.")
     return float(value)
 
 
 def read_path(value: Any, name: str, folder: Path) -> Path:
     """A path; a relative one starts at ``folder``."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(f"{name} must be a path, not {value!r}.")
+        raise InvalidInput(f"{name} must be a path, not {shown(value)}.")
     return (folder / value).absolute()
 
 
@@ -82,7 +83,7 @@ def refuse_unknown(content: Mapping[str, Any], known: Iterable[str], where: str,
     names = [str(name) for name in known]
     for name in content:
         if name not in names:
-            raise InvalidInput(f"Unknown {what} {name!r} in {where}: {_hint(name, names)}")
+            raise InvalidInput(f"Unknown {what} {shown(name)} in {where}: {_hint(name, names)}")
 
 
 def _hint(name: str, names: list[str]) -> str:

@@ -34,10 +34,11 @@ from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal
+from lifecycle.inputs import email_key
 from lifecycle.machine import Decision, due
 from lifecycle.personal import NOTHING, Personal, Sealed, seal_reason
 from lifecycle.policy import Policy
-from lifecycle.reads import COMPANY, EMAIL, LOOKUP, UNCLAIMED, HistoryEntry, Reads, Snapshot
+from lifecycle.reads import COMPANY, EMAIL, LOOKUP, UNCLAIMED, HistoryEntry, Reads, Snapshot, check_id
 from lifecycle.statements import Statement, driver_cursor
 from lifecycle.states import Event, Step
 from lifecycle.tables import (
@@ -99,8 +100,8 @@ class Entry:
     ) -> "Entry":
         """The entry of a request: owners appear by number, never by their address."""
         named = asked.actor.id if asked.role is Role.OWNER else asked.email
-        keys = [normal(email) for email in snapshot.owners]
-        number = keys.index(normal(named)) + 1 if named and normal(named) in keys else None
+        keys = [email_key(email) for email in snapshot.owners]
+        number = keys.index(email_key(named)) + 1 if named and email_key(named) in keys else None
         actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else f"{asked.role}:{asked.actor.id}"
         ours, theirs = (asked.reason, None) if asked.role is Role.SYSTEM else (None, asked.reason)
         return cls(at, version, actor, number, ours, request_id, theirs)
@@ -201,7 +202,7 @@ class Store(Reads):
         }
         self._put(connection, personal_data, columns)
         found_by = [
-            (account_id, person.number, self.lookup(connection, EMAIL, normal(person.email)))
+            (account_id, person.number, self.lookup(connection, EMAIL, email_key(person.email)))
             for account_id, personal in known
             for person in personal.people
         ]
@@ -226,7 +227,7 @@ class Store(Reads):
         connection.execute(
             insert(owners),
             [
-                dict(zip(_OWNER, (here, p.number, self.lookup(connection, EMAIL, normal(p.email))), strict=True))
+                dict(zip(_OWNER, (here, p.number, self.lookup(connection, EMAIL, email_key(p.email))), strict=True))
                 for p in personal.people
             ],
         )
@@ -359,6 +360,7 @@ class Store(Reads):
         Touches no history, and no index but in one case: where a notice of the old clock has put the
         timer to rest, it is armed again.
         """
+        check_id(account_id)
         last = accounts.c.last_active_at
         row = connection.execute(
             update(accounts)

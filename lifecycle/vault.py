@@ -15,6 +15,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput, KeyMissing
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class KeyRing:
             raise InvalidInput(f"A key-encryption key has {KEY_BYTES} bytes; make one with `lifecycle keys new`.")
         if UNWRAPPED in self.keys or (self.current not in self.keys and (self.keys or self.current)):
             raise InvalidInput(
-                f"The current key-encryption key {self.current!r} is not among the keys; name one of them."
+                f"The current key-encryption key {shown(self.current)} is not among the keys; name one of them."
             )
 
     @staticmethod
@@ -106,7 +107,7 @@ class Vault:
             return key.wrapped
         if key.key_id not in self._wrappers:
             raise KeyMissing(
-                f"Personal data is sealed under the key {key.key_id!r}, which the settings don't have; "
+                f"Personal data is sealed under the key {shown(key.key_id)}, which the settings don't have; "
                 "add it to the table [encryption.keys] of the configuration."
             )
         return unseal(self._wrappers[key.key_id], key.wrapped, f"key of {owner}")

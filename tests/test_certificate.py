@@ -125,9 +125,13 @@ def test_what_no_handler_that_is_left_can_deliver_is_parked_with_what_was_confir
 
 
 def test_several_handlers_need_names() -> None:
-    for wrong in ({}, {" ": Store("a")}):
-        with pytest.raises(InvalidInput, match="a name each"):
-            Several(wrong)  # type: ignore[arg-type]
+    for wrong, complaint in (
+        ({}, "a name each"),
+        ({" ": Store("a")}, "malformed"),
+        ({"ann@acme.test": Store("a")}, "malformed"),
+    ):
+        with pytest.raises(InvalidInput, match=complaint):
+            Several(wrong)
 
 
 def test_several_handlers_are_closed_together() -> None:

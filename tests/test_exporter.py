@@ -124,9 +124,9 @@ def test_an_empty_database_gives_a_header_and_no_rows(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ({"what": "account"}, "Unknown what 'account': choose from accounts, history"),
+        ({"what": "account"}, "Unknown export 'account': did you mean accounts"),
         ({"format": "xml"}, "Unknown format 'xml': choose from csv, jsonl"),
-        ({"state": "frozn"}, "Unknown state 'frozn': choose from trial"),
+        ({"state": "frozn"}, "Unknown state 'frozn': did you mean frozen"),
     ],
 )
 def test_an_unknown_word_is_refused_before_anything_is_read(

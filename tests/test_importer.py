@@ -313,9 +313,9 @@ def test_an_id_is_known_again_in_a_later_batch_of_the_same_file(engine: Engine) 
 
 @pytest.mark.parametrize("company", ["\\N", "\\.", "back\\tslash", "NULL", "per % cent", "{x}", "'quoted'", "Çelik"])
 def test_text_that_means_something_to_a_database_is_kept_as_it_is(engine: Engine, company: str) -> None:
-    quoted = {**PAID, "company": f'"{company}"', "legal_holds": f'"{company}"'}
+    quoted = {**PAID, "company": f'"{company}"', "legal_holds": "DOMAIN\\case;NULL"}
     assert reasons(load(engine, quoted, {**FREE, "id": "beta"})) == []
-    assert engine.get("acme").company == company and engine.get("acme").cases == (company,)
+    assert engine.get("acme").company == company and set(engine.get("acme").cases) == {"DOMAIN\\case", "NULL"}
 
 
 def test_a_report_holds_a_thousand_problems_and_counts_the_others(engine: Engine) -> None:

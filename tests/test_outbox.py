@@ -528,7 +528,7 @@ def test_the_log_handler_keeps_addresses_and_names_out() -> None:
     with structlog.testing.capture_logs() as logged:
         assert log(task(payload={"company": "Canary GmbH", "owners": [ANN], "promised": "2026-02-01"})) is None
     (line,) = logged
-    assert (line["promised"], line["key"]) == ("2026-02-01", "acme:2:delete_content")
+    assert (line["promised"], line["idempotency_key"]) == ("2026-02-01", "acme:2:delete_content")
     assert "Canary" not in repr(line) and ANN not in repr(line)
 
 

@@ -14,15 +14,15 @@ Only Typer is imported at start-up: what needs the database imports it when it r
 """
 
 import gc
-import sys
 import traceback
 
 import typer
 
 from lifecycle.cli import accounts, bulk, documents, exporting, importing, keys, operate
 from lifecycle.cli.errors import DEFECT, Root
-from lifecycle.cli.output import WIDTH
+from lifecycle.cli.output import WIDTH, complain
 from lifecycle.cli.run import ConfigOption, DatabaseOption, Given, JsonOption, register
+from lifecycle.redaction import masked
 
 _COLLECT_AFTER = 50_000  # new objects
 
@@ -70,8 +70,8 @@ def main() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:
-        traceback.print_exc()
-        print("\nThis is a defect of lifecycle itself; please report it with the lines above.", file=sys.stderr)
+        complain(masked(traceback.format_exc()))
+        complain("This is a defect of lifecycle itself; please report it with the lines above.")
         return DEFECT
     finally:
         gc.freeze()  # nor does the interpreter's last collection find any in what was imported

@@ -7,13 +7,14 @@ own markup is off.
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from os import environ
 from typing import TYPE_CHECKING, Any
+
+from lifecycle.characters import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,14 +26,15 @@ WIDTH = 100
 ROWS = 1000
 #: The longest word that keeps its place in a table, in characters.
 WORD = 32
-_HARMFUL = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+#: The longest line of a message, in characters.
+_LONGEST_LINE = 4000
 
 # --- Escaping ------------------------------------------------------------------------------------
 
 
 def clean(value: object) -> str:
     """The value as one line of text that does nothing to a terminal."""
-    return "".join(_escaped(character) for character in _words(value))
+    return escaped(_words(value))
 
 
 def _words(value: object) -> str:
@@ -43,13 +45,6 @@ def _words(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return str(value)
-
-
-def _escaped(character: str) -> str:
-    if unicodedata.category(character) not in _HARMFUL:
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 # --- Consoles ------------------------------------------------------------------------------------
@@ -75,8 +70,8 @@ def say(*lines: str) -> None:
 
 
 def complain(message: str) -> None:
-    """A message on standard error; its line breaks are kept."""
-    print("\n".join(clean(line) for line in message.split("\n")), file=sys.stderr, flush=True)
+    """A message on standard error; its line breaks are kept, and lines without end are cut."""
+    print("\n".join(clean(line[:_LONGEST_LINE]) for line in message.split("\n")), file=sys.stderr, flush=True)
 
 
 # --- Tables --------------------------------------------------------------------------------------

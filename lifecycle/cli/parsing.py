@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from lifecycle import inputs
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -25,9 +27,10 @@ def instant(value: str | None, option: str) -> datetime | None:
             return parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidInput(
-            f"{option} must be an instant such as 2026-01-31T12:00:00Z or a date such as 2026-01-31, not {value!r}."
+            f"{option} must be an instant such as 2026-01-31T12:00:00Z or a date such as 2026-01-31, "
+            f"not {shown(value)}."
         ) from None
-    raise InvalidInput(f"{option} has no time zone: add Z for UTC or an offset such as +02:00 to {value!r}.")
+    raise InvalidInput(f"{option} has no time zone: add Z for UTC or an offset such as +02:00 to {shown(value)}.")
 
 
 def nearest(value: str, options: Iterable[str], what: str) -> str:
@@ -37,14 +40,14 @@ def nearest(value: str, options: Iterable[str], what: str) -> str:
         return value
     near = get_close_matches(value, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}."
-    raise InvalidInput(f"Unknown {what} {value!r}: {hint}")
+    raise InvalidInput(f"Unknown {what} {shown(value)}: {hint}")
 
 
 def host_and_port(value: str, option: str) -> tuple[str, int]:
     """``127.0.0.1:9200`` as an address and a port."""
     host, colon, port = value.rpartition(":")
     if not (host and colon and port.isdecimal() and int(port) < 65_536):
-        raise InvalidInput(f"{option} must be HOST:PORT such as 127.0.0.1:9200, not {value!r}.")
+        raise InvalidInput(f"{option} must be HOST:PORT such as 127.0.0.1:9200, not {shown(value)}.")
     return host, int(port)
 
 
@@ -54,13 +57,17 @@ def actor(value: str) -> "Actor":
 
     role, colon, id = value.partition(":")
     if not colon:
-        raise InvalidInput(f"--as must be ROLE:ID such as support:sue or owner:ann@acme.test, not {value!r}.")
+        raise InvalidInput(f"--as must be ROLE:ID such as support:sue or owner:ann@acme.test, not {shown(value)}.")
     return Actor(Role(nearest(role.strip().lower(), Role, "role")), id)
 
 
 def myself(role: str) -> str:
     """``role:`` and the login name of whoever runs the command."""
     try:
-        return f"{role}:{getpass.getuser()}"
+        login = getpass.getuser()
     except (KeyError, OSError):
         raise InvalidInput(f"Your login name is not known here; say who you are with --as {role}:NAME.") from None
+    try:
+        return f"{role}:{inputs.reference(login, 'Your login name')}"
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} Say who you are with --as {role}:NAME.") from None

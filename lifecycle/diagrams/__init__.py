@@ -10,6 +10,7 @@ The DOT text carries its own coordinates (``layout=nop2``): ``dot -Tsvg`` draws 
 
 from pathlib import Path
 
+from lifecycle.characters import shown
 from lifecycle.diagrams.dot import to_dot
 from lifecycle.diagrams.mermaid import to_mermaid
 from lifecycle.diagrams.places import PICTURES
@@ -32,7 +33,7 @@ def render(picture: str, policy: Policy, format: str) -> bytes:
     Raises :class:`InvalidInput` for an unknown picture or format, or when the extra is not installed.
     """
     if format not in FORMATS:
-        raise InvalidInput(f"Unknown format {format!r}: the formats are {', '.join(FORMATS)}.")
+        raise InvalidInput(f"Unknown format {shown(format)}: the formats are {', '.join(FORMATS)}.")
     if format == "mermaid":
         return to_mermaid(picture, policy).encode()
     text = to_dot(picture, policy)

@@ -7,6 +7,7 @@ turn; arrows without corners go straight, or turn once. A box without a place is
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 from lifecycle.states import Event, State
 
@@ -102,5 +103,5 @@ PICTURES: Mapping[str, Picture] = {
 def picture_named(name: str) -> Picture:
     """The picture of this name; :class:`InvalidInput` with the names there are when there is none."""
     if name not in PICTURES:
-        raise InvalidInput(f"Unknown picture {name!r}: the pictures are {', '.join(PICTURES)}.")
+        raise InvalidInput(f"Unknown picture {shown(name)}: the pictures are {', '.join(PICTURES)}.")
     return PICTURES[name]

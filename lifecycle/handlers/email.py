@@ -1,7 +1,6 @@
 """Delivers notices as mail: one to every owner, and to staff what staff has to do."""
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, timedelta
@@ -16,15 +15,13 @@ from typing import Literal
 from lifecycle.errors import InvalidInput
 from lifecycle.handlers.mail_server import EmailFailed, MailServer, Refusal
 from lifecycle.handlers.mail_text import LONGEST_NAME, TO_OWNERS, TO_STAFF, Mail, Templates, holds_controls, told
+from lifecycle.inputs import email_key, is_email
 from lifecycle.task import Task, Undeliverable
 
 __all__ = ["Email", "EmailFailed"]
 
 #: So many tasks are remembered, with who was served already.
 REMEMBERED = 10_000
-_ATOM, _LABEL = r"[\w!#$%&'*+/=?^`{|}~\x80-\U0010ffff-]+", r"[\w\x80-\U0010ffff-]+"
-#: A bare address, without quotes, comments, names or lists.
-_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 
 class Email:
@@ -60,7 +57,7 @@ class Email:
         ca_file: Path | None = None,
     ) -> None:
         for name, address in (("sender", sender), ("staff", staff), ("support", support)):
-            if address is not None and not (_is_address(address) and address.isascii()):
+            if address is not None and not (is_email(address) and address.isascii()):
                 raise InvalidInput(f"{name} must be one bare e-mail address in ASCII, such as notices@example.com.")
         if not product.strip() or len(product) > LONGEST_NAME or holds_controls(product):
             raise InvalidInput(f"product must be the product's name, on one line of at most {LONGEST_NAME} characters.")
@@ -109,7 +106,7 @@ class Email:
         owners = task.payload.get("owners") or ()
         if not owners:
             raise Undeliverable("No owner is on file: there is nobody to write to.")
-        return list({str(owner).casefold(): str(owner) for owner in owners}.values())
+        return list({email_key(str(owner)): str(owner) for owner in owners}.values())
 
     def _remembered(self, key: str) -> set[str]:
         """Who was served under this key; the oldest keys are forgotten."""
@@ -121,7 +118,7 @@ class Email:
 
     def _post(self, mail: Mail, address: str, message_id: str) -> Refusal | None:
         """Send the mail to one address; returns None if it was taken, else how it was refused."""
-        if not _is_address(address):
+        if not is_email(address):
             return Refusal(553)
         local, _, domain = address.rpartition("@")
         message = EmailMessage(policy=SMTP)
@@ -151,7 +148,3 @@ def _judge(refusals: list[Refusal], delivered: int) -> None:
     if any(refusal.is_about_us for refusal in refusals):
         raise EmailFailed(f"The mail server takes no such mail from us ({codes}): look at user, sender and blocklists.")
     raise Undeliverable(f"Bounced: the mail server refused all {len(refusals)} addresses for good ({codes}).")
-
-
-def _is_address(text: str) -> bool:
-    return len(text) <= 254 and _ADDRESS.fullmatch(text) is not None and not holds_controls(text)

@@ -9,5 +9,5 @@ def log(task: Task) -> None:
 
     dates = {name: value for name, value in task.payload.items() if name not in ("company", "owners")}
     structlog.get_logger("lifecycle.effect").info(
-        "effect", effect=task.effect, account=task.account_id, key=task.idempotency_key, **dates
+        "effect", effect=task.effect, account=task.account_id, idempotency_key=task.idempotency_key, **dates
     )

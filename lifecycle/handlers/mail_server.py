@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import NamedTuple
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 
 #: A new connection after so many mails: servers hang up on those who never do.
@@ -53,7 +54,7 @@ class MailServer:
         if not re.fullmatch(r"[\w.:-]+", host, re.ASCII) or not 0 < port < 65536 or timeout <= timedelta(0):
             raise InvalidInput("server must be a host's name, port between 1 and 65535, timeout longer than zero.")
         if tls not in ("starttls", "tls", "none"):
-            raise InvalidInput(f'tls must be "starttls", "tls" or "none", not {tls!r}.')
+            raise InvalidInput(f'tls must be "starttls", "tls" or "none", not {shown(tls)}.')
         if (user is None) != (password is None):
             raise InvalidInput("user and password belong together: give both or neither.")
         if password is not None and tls == "none":

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError, select_autoescape
 
+from lifecycle.characters import is_harmful, is_piled
 from lifecycle.errors import InvalidInput
 from lifecycle.task import Task, Undeliverable
 
@@ -204,5 +204,5 @@ def _filled(block: str) -> str:
 
 
 def holds_controls(text: str) -> bool:
-    """Whether something in it ends a line, can't be seen, or turns the direction of writing."""
-    return any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in text)
+    """Whether something in it ends a line, can't be seen, turns the direction of writing, or covers other lines."""
+    return any(map(is_harmful, text)) or is_piled(text)

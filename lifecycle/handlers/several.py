@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lifecycle.errors import InvalidInput
+from lifecycle.inputs import reference
 from lifecycle.task import Handler, PartlyDone, Task, joined
 
 
@@ -14,9 +15,10 @@ class Several:
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        if not handlers or not all(name.strip() for name in handlers):
+        if not handlers:
             raise InvalidInput("Several handlers need a name each, and at least one of them.")
-        self.handlers = dict(handlers)
+        #: By names that stand in receipts, and so for ever.
+        self.handlers = {reference(name, "The handler's name"): handler for name, handler in handlers.items()}
 
     def __call__(self, task: Task) -> str:
         """All receipts as one text; raises :class:`PartlyDone` while one is missing."""

@@ -31,6 +31,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 from lifecycle.task import Undeliverable
 
@@ -153,7 +154,7 @@ def find(inspector: Inspector, full_name: str, account: str) -> Part:
     _require_table(inspector, schema, name)
     types = {one["name"]: one["type"] for one in inspector.get_columns(name, schema)}
     if account not in types:
-        raise SqlFailed(f"{schema}.{name} has no column {account!r}; it has {_listed(types)}.")
+        raise SqlFailed(f"{schema}.{name} has no column {shown(account)}; it has {_listed(types)}.")
     kind = _comparable(types[account], inspector.dialect.name)
     if kind is None:
         raise Undeliverable(
@@ -183,7 +184,7 @@ def _require_table(inspector: Inspector, schema: str, name: str) -> None:
     """There is such a table; it is none of the engine's own, and no view."""
     schemas = inspector.get_schema_names()
     if schema not in schemas:
-        raise SqlFailed(f"There is no schema {schema!r} in the database; it has {_listed(schemas)}.")
+        raise SqlFailed(f"There is no schema {shown(schema)} in the database; it has {_listed(schemas)}.")
     tables = inspector.get_table_names(schema)
     if name in OWN and MARKS.issubset(tables):
         raise Undeliverable(f"{schema}.{name} is a table of the engine's own; name tables of the customer's.")
@@ -191,7 +192,7 @@ def _require_table(inspector: Inspector, schema: str, name: str) -> None:
         return
     if inspector.has_table(name, schema):
         raise Undeliverable(f"{schema}.{name} is a view or a foreign table; name the tables behind it.")
-    raise SqlFailed(f"There is no table {name!r} in {schema}; it has {_listed(tables)}.")
+    raise SqlFailed(f"There is no table {shown(name)} in {schema}; it has {_listed(tables)}.")
 
 
 def _keys(inspector: Inspector, schema: str, name: str, types: Mapping[str, Any]) -> tuple[Any, ...]:

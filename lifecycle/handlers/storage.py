@@ -27,6 +27,7 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
+from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 from lifecycle.handlers.stores import Bucket, Counts, Disk, Objects, StorageFailed, Store
 from lifecycle.task import Found, Receipt, Task, Undeliverable
@@ -41,7 +42,6 @@ PROTOCOLS = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 #: What a template, a shell or fsspec would have replaced: in a root or a prefix it means that nobody did.
 _UNFILLED = re.compile(r"^~|[{}$*?\[\]#\\]")
-_CREDENTIALS = re.compile(r"[^/]*:[^/]*@")
 
 
 class Storage:
@@ -168,32 +168,36 @@ def _checked_root(root: object) -> str:
     """The protocol of a well-formed root, or :class:`InvalidInput`."""
     if not isinstance(root, str) or not root.strip():
         raise InvalidInput("The root is blank: name the folder of the accounts' folders, such as file:///srv/content.")
-    if _CREDENTIALS.search(root):
+    if any(":" in part.rpartition("@")[0] for part in root.split("/")):
         raise InvalidInput("The root holds credentials: put them into the options, or into the environment.")
     protocol, separator, path = root.partition("://")
     if not separator or protocol not in PROTOCOLS:
         raise InvalidInput(
-            f"The root {root!r} begins with none of {', '.join(f'{name}://' for name in PROTOCOLS)}. "
+            f"The root {shown(root)} begins with none of {', '.join(f'{name}://' for name in PROTOCOLS)}. "
             "A path is written file:///srv/content. Other file systems can be mounted."
         )
     if protocol == "file":
         if not path.startswith("/"):
-            raise InvalidInput(f"The root {root!r} needs a third slash before its path, such as file:///srv/content.")
+            raise InvalidInput(
+                f"The root {shown(root)} needs a third slash before its path, such as file:///srv/content."
+            )
         path = path.removeprefix("/")
-    _check_path(f"The root {root!r}", path)
+    _check_path(f"The root {shown(root)}", path)
     return protocol
 
 
 def _checked_prefix(prefix: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The parts of a well-formed prefix: those above the account's folder, and those from there on."""
     if not isinstance(prefix, str) or prefix.count(ACCOUNT) != 1 or not prefix.endswith("/"):
-        raise InvalidInput(f"The prefix {prefix!r} must hold {ACCOUNT} once and end in a slash, such as {ACCOUNT}/.")
+        raise InvalidInput(
+            f"The prefix {shown(prefix)} must hold {ACCOUNT} once and end in a slash, such as {ACCOUNT}/."
+        )
     path = prefix.removesuffix("/")
-    _check_path(f"The prefix {prefix!r}", path.replace(ACCOUNT, "account"))
+    _check_path(f"The prefix {shown(prefix)}", path.replace(ACCOUNT, "account"))
     parts = tuple(path.split("/"))
     if ACCOUNT not in parts:
         raise InvalidInput(
-            f"The prefix {prefix!r} adds to the account's name. Its folder must be named as the account, or an "
+            f"The prefix {shown(prefix)} adds to the account's name. Its folder must be named as the account, or an "
             "account's backups such as acme-backups would be the content of the account acme-backups."
         )
     at = parts.index(ACCOUNT)
@@ -205,9 +209,11 @@ def _check_path(what: str, path: str) -> None:
         if not part:
             raise InvalidInput(f"{what} has an empty part: is a variable blank, or is there a slash too many?")
         if part in (".", "..") or part != part.strip() or not part.isprintable():
-            raise InvalidInput(f"{what} has the part {part!r}: write a plain path, without . and .. and outer spaces.")
+            raise InvalidInput(
+                f"{what} has the part {shown(part)}: write a plain path, without . and .. and outer spaces."
+            )
         if _UNFILLED.search(part):
-            raise InvalidInput(f"{what} has the part {part!r}, which nothing fills in: write the path itself.")
+            raise InvalidInput(f"{what} has the part {shown(part)}, which nothing fills in: write the path itself.")
 
 
 def _check_library(protocol: str, options: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ import httpcore2
 import standardwebhooks
 
 from lifecycle.errors import InvalidInput
+from lifecycle.redaction import without
 from lifecycle.task import Task, Undeliverable
 
 #: More than this of an answer is not kept as the receipt.
@@ -108,7 +109,7 @@ class Webhook:
             status, answer = self._post(task)
         owners = task.payload.get("owners") or ()
         if 200 <= status < 300:
-            return _without((*self._secrets, *owners), answer).strip()[:LONGEST_RECEIPT] or None
+            return without((*self._secrets, *owners), answer).strip()[:LONGEST_RECEIPT] or None
         parks = 400 <= status < 500 and status not in TRANSIENT
         reason = f"{self.receiver} answered {status} {responses.get(status, '')}".rstrip() + "."
         if 300 <= status < 400:
@@ -151,7 +152,7 @@ class Webhook:
     def _quotable(self, task: Task, text: str) -> str:
         """One line of the text for an error: printable, short, and without what was sent."""
         sent = (*(task.payload.get("owners") or ()), task.payload.get("company"))
-        shown = (one if one.isprintable() else " " for one in _without((*self._secrets, *sent), text))
+        shown = (one if one.isprintable() else " " for one in without((*self._secrets, *sent), text))
         return " ".join("".join(shown).split())[:LONGEST_QUOTE]
 
 
@@ -230,13 +231,6 @@ def _beginning(response: httpcore2.Response) -> str:
         if len(content) >= LONGEST_ANSWER:
             break
     return content[:LONGEST_ANSWER].decode(errors="replace")
-
-
-def _without(values: Iterable[object], text: str) -> str:
-    """The text with a mark in the place of each of these values, as it is and as JSON writes it."""
-    forms = {form for value in values if isinstance(value, str) and value for form in (value, json.dumps(value)[1:-1])}
-    longest_first = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", "[removed]", text, flags=re.IGNORECASE)
 
 
 # --- The network ---------------------------------------------------------------------------------
