@@ -5,7 +5,7 @@ A map of the package, from the bottom up::
     errors, task, actor, clock              the small words
     characters, inputs, redaction           what may come in, and what must not go out
     policy      durations and switches, and the clauses of the policy
-    safety      what holds destruction back, as an operator sets it
+    safety, requesting      what holds destruction back, and how cancellations are asked for, as an operator sets it
     vault, personal                         people's data, sealed under a key of each account
     terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
     states      states, events, effects, and what each state grants
@@ -16,8 +16,10 @@ A map of the package, from the bottom up::
     gate, brake, ledger, restore            what holds destruction back, and what remembers it
     reads, store, sweep, outbox, handover   one change, a million changes, and what is owed for them
     holds, certificate                      legal holds; what was destroyed, and what every store answered
+    inbox, intake, tokens                   requests for cancellation, what becomes of them, and their confirmation
+    owner_change, addressees                who may ask, and who is written to
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
-    answers, risks, questions, precautions, engine      Engine: the one class that scripts use
+    answers, risks, questions, precautions, ownership, engine      Engine: the one class that scripts use
     doctor, metrics, scheduler              health, the daemon
     settings, registry, config              the configuration file
     importer, exporter, activity_file       accounts and activity from files, and into files
@@ -55,9 +57,12 @@ if TYPE_CHECKING:
         PolicyError,
         Refused,
         SchemaOutdated,
+        TokenRefused,
     )
     from lifecycle.filters import Filter
+    from lifecycle.personal import Person
     from lifecycle.policy import Clause, Policy
+    from lifecycle.requesting import CancellationRequestReceived, Channel, RequestSettings
     from lifecycle.safety import Safety
     from lifecycle.states import Effect, Event, Plan, State
     from lifecycle.task import DeliverySettings, Found, Handler, Receipt, Task, Undeliverable
@@ -81,12 +86,14 @@ _ERRORS = (
     "PolicyError",
     "Refused",
     "SchemaOutdated",
+    "TokenRefused",
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(("Actor", "Role"), "actor"),
     **dict.fromkeys(("Clock", "ManualClock", "SystemClock"), "clock"),
     **dict.fromkeys(("Clause", "Policy"), "policy"),
+    **dict.fromkeys(("CancellationRequestReceived", "Channel", "RequestSettings"), "requesting"),
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
     **dict.fromkeys(("DeliverySettings", "Found", "Handler", "Receipt", "Task", "Undeliverable"), "task"),
     "ActivityReport": "activity",
@@ -94,6 +101,7 @@ _HOMES = {
     "Engine": "engine",
     "Filter": "filters",
     "KeyRing": "vault",
+    "Person": "personal",
     "Safety": "safety",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list of public names

@@ -54,12 +54,16 @@ def known(actor: Actor) -> Actor:
     return Actor(actor.role, inputs.reference(actor.id, f"The id of {actor.role}"))
 
 
+#: Facts that no caller can give.
+ENGINE_FACTS = frozenset(("receipt", "unclaimed", "confirmed_by"))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks, and with which facts; ``receipt`` and ``unclaimed`` are for the engine alone to state.
+    """Who asks, and with which facts; :data:`ENGINE_FACTS` are for the engine alone to state.
 
     ``receipt`` is a handler's confirmation; ``unclaimed`` says that a destructive request exists which
-    no handler has claimed yet.
+    no handler has claimed yet; ``confirmed_by`` is the number of the owner who gave back the token of a mail.
     """
 
     actor: Actor
@@ -69,11 +73,13 @@ class Request:
     period_ends_at: datetime | None = None
     case: str | None = None
     hold_ends_at: datetime | None = None
+    owner: str | None = None
     receipt: str | None = None
     unclaimed: bool = False
+    confirmed_by: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("reason", "company", "email", "case", "receipt"):
+        for name in ("reason", "company", "email", "case", "owner", "receipt"):
             value = getattr(self, name)
             if value is not None and not value.strip():
                 object.__setattr__(self, name, None)  # blank is: not stated

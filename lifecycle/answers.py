@@ -16,6 +16,7 @@ from lifecycle.terms import evaluate, holds
 
 #: What a hypothetical request states when an account is explained.
 _SAMPLE_REASON = "a reason"
+_NOBODY = "nobody@example.invalid"
 #: Stamped or running dates that are shown as coming, in the order of a life.
 _DATES = ("trial_ends_at", "period_ends_at", "access_ends_at", "delete_content_at", "purge_backups_by")
 
@@ -176,13 +177,13 @@ _STEP_WORDS = {
 def _outcome(subject: Any, event: Event, now: datetime, policy: Policy) -> Possible | Impossible | None:
     """Try an event as everybody whom the definition knows for it, with all facts that could be brought."""
     roles = {p.role for row in _rows(event, subject.state) for p in row.by} - {Role.SYSTEM}
-    timed = any(p.role is Role.SYSTEM for row in _rows(event, subject.state) for p in row.by)
+    timed = any(row.timer is not None for row in _rows(event, subject.state))
     allowed: list[Role] = []
     dest: State | None = None
     needs: list[set[str]] = []
     reasons: dict[str, None] = {}
     for role in sorted(roles):
-        asked = _sample(subject, role, now)
+        asked = _sample(subject, event, role, now)
         try:
             dest = decide(subject, event, asked, now, policy).dest
         except Refused as refusal:
@@ -202,9 +203,9 @@ def _rows(event: Event, state: State) -> list[Transition]:
     return [row for row in TRANSITIONS if row.event is event and state in row.sources]
 
 
-def _sample(subject: Any, role: Role, now: datetime) -> Request:
+def _sample(subject: Any, event: Event, role: Role, now: datetime) -> Request:
     """A request with every fact that could help, made by ``role`` in the name of the first owner."""
-    email = subject.owners[0] if subject.owners else "nobody@example.invalid"
+    email = subject.owners[0] if subject.owners else _NOBODY
     latest = max(now, subject.period_ends_at or now)
     return Request(
         Actor(role, email if role is Role.OWNER else "somebody"),
@@ -213,13 +214,14 @@ def _sample(subject: Any, role: Role, now: datetime) -> Request:
         email=email,
         period_ends_at=latest + timedelta(days=30) if role in (Role.BILLING, Role.ADMIN) else None,
         case=subject.cases[0] if subject.cases else None,
+        owner=subject.owners[-1] if event is Event.REMOVE_OWNER and subject.owners else _NOBODY,
     )
 
 
 def _needs(subject: Any, event: Event, asked: Request, now: datetime, policy: Policy) -> set[str]:
     """The facts without which the request would be refused."""
     needed = set()
-    for fact in ("company", "email", "period_ends_at", "reason"):
+    for fact in ("company", "email", "period_ends_at", "owner", "reason"):
         if getattr(asked, fact) is None:
             continue
         try:

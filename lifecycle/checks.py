@@ -108,7 +108,8 @@ def _guards(rows: Rows) -> Iterator[str]:
     """The library would take a truthy answer as no: every function must answer a sample with a bool."""
     columns: dict[str, Any] = dict.fromkeys(account)
     columns |= {"state": State.TRIAL, "plan": Plan.TRIAL, "legal_holds": 0, "version": 1}
-    subject = SimpleNamespace(**columns, company="Acme", owners=("ann@acme.test",), cases=("1",))
+    ann = SimpleNamespace(number=1, email="ann@acme.test", since=None)
+    subject = SimpleNamespace(**columns, company="Acme", owners=(ann.email,), people=(ann,), cases=("1",))
     sources = {"account": subject, "request": Request(SYSTEM), "policy": Policy(), "now": None}
     seen: set[Guard] = set()
     for row in rows:

@@ -21,6 +21,10 @@
     share_per_day = 0.01
     outage = "72 hours"
 
+    [requests]                      # how cancellations are asked for
+    per_requester = 5
+    token_lifetime = "48 hours"
+
 It is read strictly: whatever is unknown or malformed raises, and the message names the key.
 """
 
@@ -36,6 +40,7 @@ from lifecycle import inputs
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
 from lifecycle.registry import handlers_of
+from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
 from lifecycle.settings import (
     read_count,
@@ -51,7 +56,7 @@ from lifecycle.states import Effect
 from lifecycle.task import DeliverySettings
 from lifecycle.vault import KeyRing
 
-_TABLES = ("policy", "handlers", "delivery", "safety", "encryption")
+_TABLES = ("policy", "handlers", "delivery", "safety", "requests", "encryption")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Config:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     safety: Safety = field(default_factory=Safety)
     keys: KeyRing = field(default_factory=KeyRing)
+    requests: RequestSettings = field(default_factory=RequestSettings)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -85,6 +91,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         delivery,
         _safety(tables["safety"], folder),
         _keys(tables["encryption"]),
+        _requests(tables["requests"]),
     )
 
 
@@ -142,6 +149,22 @@ def _safety(table: Mapping[str, Any], folder: Path) -> Safety:
         else:
             values[name] = _SAFETY[type(getattr(Safety(), name))](value, where)
     return Safety(**values)
+
+
+#: How a setting of :class:`RequestSettings` is read, by the type of its default.
+_REQUESTS: Mapping[type, Callable[[Any, str], Any]] = {
+    int: read_count,
+    timedelta: read_duration,
+    type(None): read_text,
+}
+
+
+def _requests(table: Mapping[str, Any]) -> RequestSettings:
+    refuse_unknown(table, (setting.name for setting in fields(RequestSettings)), "[requests]", "key")
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        values[name] = _REQUESTS[type(getattr(RequestSettings(), name))](value, f"requests.{name}")
+    return RequestSettings(**values)
 
 
 def _keys(table: Mapping[str, Any]) -> KeyRing:

@@ -10,12 +10,16 @@ from lifecycle.errors import LedgerUnusable
 from lifecycle.handlers.log import log
 from lifecycle.outcomes import REMINDS
 from lifecycle.policy import duration_words
-from lifecycle.states import DESTRUCTIVE
+from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.tables import Status
 from lifecycle.vault import UNWRAPPED
 
 #: A daemon that was not seen for this long counts as gone.
 SILENCE = timedelta(minutes=2)
+
+
+#: Messages on which something depends: a notice counts, a token is used, a stranger among the owners is noticed.
+_MUST_ARRIVE = (*REMINDS, Effect.VERIFY_OWNER, Effect.TELL_OWNER_CHANGE)
 
 
 class Level(StrEnum):
@@ -69,7 +73,7 @@ def _handlers(engine: Engine) -> Iterator[Finding]:
                 f"{effect} has no handler: it is requested, but never carried out and never confirmed.",
                 f"Configure one under [handlers.{effect}].",
             )
-    logged = [str(effect) for effect in REMINDS if engine.handlers.get(effect) is log]
+    logged = [str(effect) for effect in _MUST_ARRIVE if engine.handlers.get(effect) is log]
     if logged:
         # A notice that was handed to the log counts as given: nobody else would tell the customer.
         yield Finding(
@@ -210,6 +214,17 @@ def _keys(engine: Engine) -> Iterator[Finding]:
         yield Finding(Level.OK, "encryption", f"Every account's key is wrapped under {ring.current}.")
 
 
+def _reviews(engine: Engine) -> Iterator[Finding]:
+    waiting = engine.count_reviews()
+    if waiting:
+        yield Finding(
+            Level.WARNING,
+            "requests",
+            f"{waiting:,} requests for cancellation wait for support.",
+            "See `lifecycle requests list`, and note what came of each with `lifecycle requests settle`.",
+        )
+
+
 CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _database,
     _clock,
@@ -221,4 +236,5 @@ CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _daemons,
     _approval,
     _keys,
+    _reviews,
 )

@@ -21,12 +21,14 @@ from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.handlers.several import Several, tell
 from lifecycle.machine import decide, due, event_named
+from lifecycle.owner_change import carry_out
+from lifecycle.ownership import Ownership
 from lifecycle.policy import Policy
-from lifecycle.precautions import Precautions
 from lifecycle.questions import request_of
 from lifecycle.reads import HistoryEntry, Snapshot
+from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
-from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Plan, State
+from lifecycle.states import DESTRUCTIVE, OWNERS_CHANGE, Effect, Event, Opening, Plan, State
 from lifecycle.store import Entry, Store
 from lifecycle.task import DeliverySettings, Handler
 from lifecycle.vault import KeyRing, Vault
@@ -46,14 +48,15 @@ _BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
 }
 
 
-class Engine(Precautions):
+class Engine(Ownership):
     """Opens a database and keeps one policy on it.
 
     ``url`` is ``sqlite:///accounts.db`` or ``postgresql://…``. Without ``policy`` the one that the
     database keeps is used (the defaults, before the first :meth:`migrate`); with another than that,
     every change is refused with ``PolicyError`` until :meth:`migrate` adopts it. ``handlers``
     deliver effects, one each, or several by their names; those that destroy have none unless one is given, the
-    others are logged. ``safety`` says what holds destruction back, ``keys`` under which keys personal data is sealed.
+    others are logged. ``safety`` says what holds destruction back, ``keys`` under which keys personal data is sealed,
+    ``requests`` within which limits cancellations are asked for.
 
     Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
     won several times in a row, :class:`InvalidInput` for malformed arguments.
@@ -69,6 +72,7 @@ class Engine(Precautions):
         delivery: DeliverySettings | None = None,
         safety: Safety | None = None,
         keys: KeyRing | None = None,
+        requests: RequestSettings | None = None,
         batch: int | None = None,
     ) -> None:
         self.database = Database(url)
@@ -82,6 +86,7 @@ class Engine(Precautions):
         self._policy: Policy | None = None
         self._delivery = delivery or DeliverySettings()
         self.safety = safety or Safety()
+        self.requests = requests or RequestSettings()
         self._batch = batch
         self._sweeper: Sweeper | None = None
         self._courier: Courier | None = None
@@ -138,7 +143,7 @@ class Engine(Precautions):
             from lifecycle.outbox import Courier
 
             tell(self.handlers, "quote", self.policy.as_text())  # a mail quotes the policy that is kept
-            self._courier = Courier(self.store, self.policy, self.handlers, self._delivery, self.ledger)
+            self._courier = Courier(self.store, self.policy, self.handlers, self._delivery, self.ledger, self.requests)
         return self._courier
 
     def forget_purged(self) -> None:
@@ -245,27 +250,34 @@ class Engine(Precautions):
             raise
 
     def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
-        policy = self.policy
+        _ = self.policy  # before a connection is held
         with self.database.write() as connection:
-            snapshot, seen_at = self.store.load_to_change(connection, account_id, policy)
-            now = self.clock.now()
-            if self.gate is not None:
-                self.gate.refuse_backwards(now, seen_at)
-            if request_id is not None:
-                earlier = self.store.replayed(connection, account_id, request_id)
-                if earlier is not None:
-                    if earlier.event != event:
-                        raise InvalidInput(
-                            f"request_id {request_id} was used for {earlier.event} already; choose another."
-                        )
-                    return earlier
-            withdrawable = self.store.withdrawable(connection, event, [account_id])
-            asked = replace(asked, unclaimed=account_id in withdrawable)
-            decision = decide(snapshot, event, asked, now, policy)
-            entry = Entry.of_request(snapshot, asked, now, policy.version, request_id)
-            written = self.store.write(connection, snapshot, decision, entry)
-            self.store.follow_hold(connection, event, {account_id: written.number}, asked, now)
-            return written
+            return self.fire_within(connection, account_id, event, asked, request_id)
+
+    def fire_within(
+        self, connection: Any, account_id: str, event: Event, asked: Request, request_id: str | None = None
+    ) -> HistoryEntry:
+        """Fire an event in the caller's transaction; ``asked`` is taken as it is."""
+        policy = self.policy
+        snapshot, seen_at = self.store.load_to_change(connection, account_id, policy)
+        now = self.clock.now()
+        if self.gate is not None:
+            self.gate.refuse_backwards(now, seen_at)
+        if request_id is not None:
+            earlier = self.store.replayed(connection, account_id, request_id)
+            if earlier is not None:
+                if earlier.event != event:
+                    raise InvalidInput(f"request_id {request_id} was used for {earlier.event} already; choose another.")
+                return earlier
+        withdrawable = self.store.withdrawable(connection, event, [account_id])
+        asked = replace(asked, unclaimed=account_id in withdrawable)
+        decision = decide(snapshot, event, asked, now, policy)
+        entry = Entry.of_request(snapshot, asked, now, policy.version, request_id)
+        written = self.store.write(connection, snapshot, decision, entry)
+        self.store.follow_hold(connection, event, {account_id: written.number}, asked, now)
+        if event in OWNERS_CHANGE:
+            carry_out(self.store, connection, snapshot, event, asked, written.number, now)
+        return written
 
     def fire_many(
         self,
@@ -290,6 +302,8 @@ class Engine(Precautions):
         ``on_page`` hears how many accounts were looked at, page by page.
         """
         name = event_named(event)
+        if name in OWNERS_CHANGE:
+            raise InvalidInput(f"{name} is about one account's people: fire it on each account by itself.")
         asked = request_of(name, actor, reason, facts)
         wanted = inputs.request_id(request_id)
         if dry_run is (digest is not None):
@@ -405,10 +419,11 @@ class Engine(Precautions):
         return self.sweeper.sweep(self.clock.now(), barred=barred, **options)
 
     def deliver(self, stop: Callable[[], bool] = lambda: False) -> "DeliveryReport":
-        """Hand all due effects to their handlers, and carry their answers back.
+        """Look at requests for cancellation, hand all due effects to their handlers, and carry their answers back.
 
         Raises :class:`ClockInDoubt` when this host's clock can't be right.
         """
+        self.settle_requests()
         return self.courier.deliver(self.clock.now, stop, self.barred)
 
     def run_until(self, instant: datetime) -> None:

@@ -18,7 +18,8 @@
     └── Refused                the definition says no; ``reasons`` lists every reason
         ├── NoSuchTransition   the event does not leave the account's present state
         ├── GuardRefused       the event exists here, but a condition does not hold
-        └── NotAuthorised      this kind of actor may not fire the event here
+        ├── NotAuthorised      this kind of actor may not fire the event here
+        └── TokenRefused       the token confirms nothing (any more)
 
 A message says what happened, why, and what to do next.
 """
@@ -99,3 +100,12 @@ class GuardRefused(Refused):
 
 class NotAuthorised(Refused):
     """The event exists in this state, but not for this kind of actor."""
+
+
+class TokenRefused(Refused):
+    """The token confirms nothing. Nobody is told whether it is unknown, used, expired or void."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing is confirmed:", ("The token is not, or no longer, valid; ask for the cancellation again.",)
+        )

@@ -17,6 +17,8 @@ from lifecycle.states import SUSPENDED, Party, Plan, State, account, request
 from lifecycle.terms import Term, holds, missing, now, policy
 
 Sources = Mapping[str, Any]
+#: Every owner is written to: a bound, so that nobody floods through an account.
+MOST_OWNERS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,50 @@ def _is_owner(sources: Sources) -> bool:
     return named is not None and email_key(named) in {email_key(email) for email in subject.owners}
 
 
+def _named(sources: Sources) -> Any:
+    """The owner on file in whose name the request is made, or None."""
+    asked = sources["request"]
+    return on_file(sources["account"], asked.actor.id if asked.role is Role.OWNER else asked.email)
+
+
+def on_file(subject: Any, email: str | None) -> Any:
+    """The person on file with this address (:class:`lifecycle.personal.Person`), or None."""
+    return next((person for person in subject.people if email and email_key(person.email) == email_key(email)), None)
+
+
+def settled(person: Any, sources: Sources) -> bool:
+    """Whether an owner is on file for as long as the policy wants of one who decides alone."""
+    return person.since is None or sources["now"] >= person.since + sources["policy"].new_owner_wait
+
+
+def confirmers(subject: Any, requester: Any, sources: Sources) -> tuple[Any, ...]:
+    """The owners who can confirm a cancellation by ``requester``: the requester, or the earlier owners while too new.
+
+    An owner who is new himself confirms for nobody: whoever adds one owner could add two.
+    """
+    if settled(requester, sources):
+        return (requester,)
+    return tuple(person for person in subject.people if settled(person, sources))
+
+
+def _decides(sources: Sources) -> bool:
+    """The owner in whose name the request is made (if one on file is named) is no new one, or was confirmed."""
+    requester, by = _named(sources), sources["request"].confirmed_by
+    if requester is None or settled(requester, sources):
+        return True
+    return by in {person.number for person in confirmers(sources["account"], requester, sources)}
+
+
+def _can_be_confirmed(sources: Sources) -> bool:
+    requester = _named(sources)
+    return requester is None or bool(confirmers(sources["account"], requester, sources))
+
+
+def _owner_if_named(sources: Sources) -> bool:
+    asked = sources["request"]
+    return (asked.company is None and asked.email is None) or _is_owner(sources)
+
+
 def _hold_in_force(sources: Sources) -> bool:
     cases, case = sources["account"].cases, sources["request"].case
     return bool(cases) if case is None else case in cases
@@ -132,6 +178,54 @@ requester_is_owner = Guard(
     "The company and e-mail of the request match no owner on file; contact the owners on file instead "
     "(contact_owners).",
     reads=("company", "email"),
+)
+owner_if_named = Guard(
+    "owner on file, if named",
+    _owner_if_named,
+    "The company and e-mail of the request match no owner on file; correct them, or leave both out.",
+    reads=("company", "email"),
+)
+owner_decides = Guard(
+    "no new owner",
+    _decides,
+    "This owner was added a short time ago: until the policy's new_owner_wait is over, an earlier owner must confirm "
+    "it (`lifecycle request-cancellation`), or ask instead.",
+    reads=("email",),
+)
+can_be_confirmed = Guard(
+    "can be confirmed",
+    _can_be_confirmed,
+    "This owner was added a short time ago, and no earlier owner is on file who could confirm it; wait until the "
+    "policy's new_owner_wait is over.",
+    reads=("email",),
+)
+direct_way = Guard(
+    "confirmation not required",
+    ~policy.cancellation_requires_confirmation,
+    "The policy wants the owner to confirm it: use `lifecycle request-cancellation`, which writes to the address on "
+    "file; an owner who is signed in, or an admin, may cancel at once.",
+)
+owner_is_new = Guard(
+    "not yet an owner",
+    lambda sources: bool(sources["request"].owner) and on_file(sources["account"], sources["request"].owner) is None,
+    "The address to add is missing, or on file already; addresses are compared without case and extra spaces.",
+    reads=("owner",),
+)
+owner_is_on_file = Guard(
+    "is an owner",
+    lambda sources: on_file(sources["account"], sources["request"].owner) is not None,
+    "The address to remove is missing, or that of no owner on file; see `lifecycle owners list`.",
+    reads=("owner",),
+)
+another_owner_stays = Guard(
+    "another owner stays",
+    lambda sources: len(sources["account"].people) > 1,
+    "The last owner can't be removed: add another one first.",
+)
+room_for_owner = Guard(
+    "room for an owner",
+    lambda sources: len(sources["account"].people) < MOST_OWNERS,
+    f"An account has at most {MOST_OWNERS} owners; remove one first.",
 )
 reason_given = Guard("reason", ~missing(request.reason), "A reason is required; add one.")
 brings_period = Guard(

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lifecycle.outcomes import Claimed, Outcome
-from lifecycle.personal import Personal
 from lifecycle.policy import duration_words
-from lifecycle.redaction import masked, without
+from lifecycle.redaction import REMOVED, masked, without
 from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.task import Handler, PartlyDone, Receipt, Task, Undeliverable, apart, joined
 
@@ -22,8 +21,8 @@ MANY = 500
 #: More than this of an error is not kept.
 LONGEST_ERROR = 2000
 
-#: Gives what is on file of an account's people.
-People = Callable[[str], Personal]
+#: Gives what a task says of its account's people: the company, to whom it goes, and whatever they are told alone.
+People = Callable[[Claimed], Mapping[str, Any]]
 #: Gives those of some destructive tasks that may still be carried out; None when nothing may be destroyed now.
 LastLook = Callable[[Sequence[Claimed]], Sequence[Claimed] | None]
 
@@ -113,12 +112,12 @@ class HandOver:
     def _attempt(self, claimed: Sequence[Claimed]) -> list[Outcome]:
         if not claimed:
             return []
-        people = [self._people(one.account_id) for one in claimed]
-        tasks = [one.task(personal) for one, personal in zip(claimed, people, strict=True)]
+        tasks = [one.task(self._people(one)) for one in claimed]
         answers = self._answers(claimed[0], tasks)
         at = self._clock().isoformat()
-        kept = (_Kept((personal.company, *personal.owners), at) for personal in people)
-        return [said.outcome(one, answer) for said, one, answer in zip(kept, claimed, answers, strict=True)]
+        return [
+            _Kept.of(task, at).outcome(one, answer) for task, one, answer in zip(tasks, claimed, answers, strict=True)
+        ]
 
     def _answers(self, first: Claimed, tasks: Sequence[Task]) -> Sequence[object]:
         """What the handler says of each task; what it raises, for all of them."""
@@ -156,10 +155,18 @@ def _groups(claimed: Sequence[Claimed], handlers: Mapping[Effect, Handler]) -> I
 
 
 class _Kept(NamedTuple):
-    """What is kept of an answer that came ``at`` an instant: nothing ``personal``, the account's company and owners."""
+    """What is kept of an answer that came ``at`` an instant: nothing ``personal``, which is the account's company and
+    owners, and none of the ``secrets`` that were handed over.
+    """
 
     personal: Sequence[str]
     at: str
+    secrets: Sequence[str]
+
+    @classmethod
+    def of(cls, task: Task, at: str) -> "_Kept":
+        """What is kept of the answer to this task."""
+        return cls((task.payload["company"], *task.payload["owners"]), at, task.secrets)
 
     def outcome(self, claimed: Claimed, answer: object) -> Outcome:
         """What the handler's answer means."""
@@ -169,8 +176,8 @@ class _Kept(NamedTuple):
             error = self._error(f"{type(answer).__name__}: {answer}")
             return Outcome(claimed, error=error, hopeless=isinstance(answer, Undeliverable))
         if answer is not None and not isinstance(answer, str):
-            error = f"The handler returned {ascii(answer)[:LONGEST_ERROR]}; a receipt is text, or None."
-            return Outcome(claimed, error=self._error(error))
+            shown = self._error(ascii(answer))
+            return Outcome(claimed, error=f"The handler returned {shown}; a receipt is text, or None.")
         if claimed.effect in DESTRUCTIVE and not (answer and answer.strip()):
             return Outcome(claimed, error="The handler returned no receipt; destruction is confirmed by one only.")
         if several := apart(answer):
@@ -188,7 +195,7 @@ class _Kept(NamedTuple):
         said = Receipt.read(text) if text.startswith("{") else None
         if said is None or not isinstance(said.reason, str | None):
             return self._text(text)
-        return _storable(str(replace(said, reason=said.reason and self._text(said.reason))))
+        return _storable(str(replace(said, reason=said.reason and self._text(said.reason))), self.secrets)
 
     def _error(self, text: str) -> str:
         return self._text(text)[:LONGEST_ERROR]
@@ -196,12 +203,14 @@ class _Kept(NamedTuple):
     def _text(self, text: str) -> str:
         """Text from outside that a database can keep, and everybody may read who sees it there."""
         # A company's name of one letter would take that letter out of everything.
-        return masked(without((name for name in self.personal if len(name) > 1), _storable(text)))
+        return masked(without((name for name in self.personal if len(name) > 1), _storable(text, self.secrets)))
 
 
-def _storable(text: str) -> str:
-    """Text from outside without what a database can't keep: a NUL, or half of a surrogate pair.
+def _storable(text: str, secrets: Sequence[str] = ()) -> str:
+    """Text from outside without secrets, and without what a database can't keep: a NUL, or half of a surrogate pair.
 
     One such receipt must not hold up the thousands that are written together with it.
     """
+    for secret in secrets:
+        text = text.replace(secret, REMOVED)
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()

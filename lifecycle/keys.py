@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, func, select, update
 
+from lifecycle.inbox import SEALING
 from lifecycle.reads import LOOKUP
 from lifecycle.store import Store
-from lifecycle.tables import lookup_secrets, personal_data
+from lifecycle.tables import cancellation_requests, lookup_secrets, personal_data
 from lifecycle.vault import AccountKey
 
 #: Keys that one transaction wraps anew.
@@ -25,6 +26,7 @@ class _Wrapped(NamedTuple):
 _TABLES = (
     _Wrapped(personal_data, personal_data.c.account_id, str),
     _Wrapped(lookup_secrets, lookup_secrets.c.id, lambda _: LOOKUP),
+    _Wrapped(cancellation_requests, cancellation_requests.c.id, lambda _: SEALING),
 )
 
 
@@ -32,9 +34,10 @@ def counts(connection: Connection) -> dict[str, int]:
     """How many keys are wrapped under each key-encryption key, by its name; blank is: not wrapped."""
     found: dict[str, int] = {}
     for one in _TABLES:
-        per_key = select(one.table.c.key_id, func.count()).group_by(one.table.c.key_id)
-        for key_id, count in connection.execute(per_key):
-            found[key_id] = found.get(key_id, 0) + count
+        key_id = one.table.c.key_id
+        per_key = select(key_id, func.count()).where(key_id.is_not(None)).group_by(key_id)
+        for name, count in connection.execute(per_key):
+            found[name] = found.get(name, 0) + count
     return found
 
 

@@ -45,6 +45,8 @@ FOR_AN_OWNER = (
     Permission(Role.OWNER, (g.requester_is_owner,)),
     Permission(Role.SUPPORT, (g.requester_is_owner,)),
 )
+#: Support acts in an owner's name, an admin on their own or in an owner's.
+OWNERS = (*FOR_AN_OWNER, Permission(Role.ADMIN, (g.reason_given, g.owner_if_named)))
 COMPANY = (Permission(Role.SYSTEM, (g.automatic,)), Permission(Role.ADMIN, (g.approval,)))
 COMEBACK = (
     Permission(Role.OWNER, (g.requester_is_owner, g.not_terminated)),
@@ -118,8 +120,10 @@ TRANSITIONS: tuple[Transition, ...] = (
         sets=(("period_ends_at", earliest(account.period_ends_at, now)),), clauses=(C.FAIR_REFUND,)),
     # The customer's cancellation
     Row(event=E.CANCEL, sources=LIVE, dest=PENDING,
-        by=(*FOR_AN_OWNER, Permission(Role.ADMIN, (g.requester_is_owner,))),
-        sets=d.stamps(Party.OWNER, d.ACCESS_END), owes=d.CANCELLATION_OWES,
+        by=(Permission(Role.OWNER, (g.requester_is_owner,)),
+            Permission(Role.ADMIN, (g.requester_is_owner,)),
+            Permission(Role.SUPPORT, (g.requester_is_owner, g.direct_way))),
+        guards=(g.owner_decides,), sets=d.stamps(Party.OWNER, d.ACCESS_END), owes=d.CANCELLATION_OWES,
         clauses=(C.OWNER_ONLY, C.ACCESS_TO_PERIOD_END, C.NO_BILLING, C.FAIR_REFUND, C.HOLD_EXITS)),
     # The company's own cancellations
     Row(event=E.CANCEL_EXPIRED_TRIAL, sources=(ON_HOLD,), dest=PENDING, by=COMPANY,
@@ -171,8 +175,18 @@ TRANSITIONS: tuple[Transition, ...] = (
               ("hold_released_at", when(account.legal_holds == 0, now, account.hold_released_at))),
         clauses=(C.DELETE_30, C.PURGE_60)),
     Row(event=E.CONTACT_OWNERS, sources=NOT_PURGED, dest=None,
-        by=(Permission(Role.SUPPORT), *ADMIN), guards=(g.reason_given,),
+        by=(Permission(Role.SUPPORT), *ADMIN, *TIMER), guards=(g.reason_given,),
         owes=(Owed(Effect.CONTACT_OWNERS),), clauses=(C.UNKNOWN_OWNER,)),
+    Row(event=E.REQUEST_CANCELLATION, sources=LIVE, dest=None,
+        by=(Permission(Role.SYSTEM, (g.requester_is_owner,)),), guards=(g.can_be_confirmed,),
+        owes=(Owed(Effect.VERIFY_OWNER),), clauses=(C.OWNER_ONLY,)),
+    # Who may: the owners on file
+    Row(event=E.ADD_OWNER, sources=NOT_PURGED, dest=None, by=OWNERS,
+        guards=(g.owner_decides, g.owner_is_new, g.room_for_owner),
+        owes=(Owed(Effect.TELL_OWNER_CHANGE),), clauses=(C.OWNER_ONLY, C.UNKNOWN_OWNER)),
+    Row(event=E.REMOVE_OWNER, sources=NOT_PURGED, dest=None, by=OWNERS,
+        guards=(g.owner_decides, g.owner_is_on_file, g.another_owner_stays),
+        owes=(Owed(Effect.TELL_OWNER_CHANGE),), clauses=(C.OWNER_ONLY, C.UNKNOWN_OWNER)),
 )
 # fmt: on
 
@@ -319,9 +333,9 @@ class _Overlay:
 def decide(subject: Any, event: str, asked: Request, instant: datetime, values: Policy) -> Decision:
     """What firing ``event`` on an account would change, or :class:`Refused` with every reason.
 
-    ``subject`` needs the columns of :data:`lifecycle.states.account`, ``company``, ``owners`` (e-mail
-    addresses) and ``cases`` (legal holds in force); it is only read. An unknown event raises
-    :class:`InvalidInput` and proposes the nearest name.
+    ``subject`` needs the columns of :data:`lifecycle.states.account`, ``company``, ``people`` (owners with number,
+    e-mail and since when), ``owners`` (their addresses) and ``cases`` (legal holds in force); it is only read. An
+    unknown event raises :class:`InvalidInput` and proposes the nearest name.
     """
     name = event_named(event)
     sources = {"account": subject, "request": asked, "now": instant, "policy": values}

@@ -16,13 +16,14 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, and_, bindparam, case, exists, false, func, or_, select, update
 
+from lifecycle.addressees import Addressees
 from lifecycle.errors import InvalidInput, LedgerUnusable, LifecycleError
 from lifecycle.handover import HandOver, People, takes_many
 from lifecycle.instants import Instant
 from lifecycle.ledger import Ledger
 from lifecycle.outcomes import CONFIRMS, DATES, REMINDS, Claimed, Outcome, Outcomes
-from lifecycle.personal import NOTHING
 from lifecycle.policy import Policy
+from lifecycle.requesting import RequestSettings
 from lifecycle.restore import REMEMBERED, line_of
 from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
@@ -31,6 +32,7 @@ from lifecycle.tables import COLUMNS, Status, accounts, outbox
 from lifecycle.task import SMALLEST, DeliverySettings, Handler
 from lifecycle.terms import compile_term
 from lifecycle.terms import now as now_term
+from lifecycle.tokens import overtaken
 
 #: Effects that undo each other: the latest of an account counts, and one waits for the one before it.
 OPPOSITES = (Effect.STOP_BILLING, Effect.RESUME_BILLING)
@@ -73,7 +75,7 @@ _OPEN = and_(
 
 def _superseded() -> Any:
     """What is no longer true: reminders of a clock that stopped, the confirmation of a cancellation that was
-    taken back, and billing orders that a later one reversed.
+    taken back, a request that can't be confirmed any more, and billing orders that a later one reversed.
     """
     later = outbox.alias("later")
     reversed_since = exists().where(
@@ -85,6 +87,7 @@ def _superseded() -> Any:
     stopped = accounts.c.reminder.is_(None) | (accounts.c.reminder != outbox.c.number)
     return case(
         (outbox.c.effect == Effect.CONFIRM_CANCELLATION, accounts.c.cancelled_at.is_(None)),
+        (outbox.c.effect == Effect.VERIFY_OWNER, overtaken(outbox.c.account_id, outbox.c.number)),
         (outbox.c.effect.in_(list(REMINDS)), stopped),
         (outbox.c.effect.in_(OPPOSITES), reversed_since),
         else_=false(),
@@ -104,6 +107,7 @@ class Courier:
         handlers: Mapping[Effect, Handler],
         settings: DeliverySettings,
         ledger: Ledger | None = None,
+        requests: RequestSettings | None = None,
     ) -> None:
         self.store = store
         self.database = store.database
@@ -113,6 +117,7 @@ class Courier:
         self.ledger = ledger
         self._size = min(SMALLEST, settings.batch)
         self._outcomes = Outcomes(store, self._after_failure)
+        self._addressees = Addressees(store, policy, requests or RequestSettings())
         self._purged = False
 
     def deliver(
@@ -248,7 +253,7 @@ class Courier:
     # --- Claims ------------------------------------------------------------------------------
 
     def _claim(self, now: datetime, report: DeliveryReport) -> tuple[list[Claimed] | None, People]:
-        """The oldest tasks that are due, now this worker's, and their accounts' people; None when there are none.
+        """The oldest tasks that are due, now this worker's, and whom they go to; None when there are none.
 
         What is no longer true is withdrawn instead.
         """
@@ -266,8 +271,8 @@ class Courier:
                 ids = self.database.ids(row.id for row in taken)
                 connection.execute(self._take, {"until": now + self.settings.lease, "ids": ids})
             sealed = self.store.sealed_of(connection, {row.account_id for row in taken})
-        vault = self.store.vault
-        return (taken if rows else None), lambda id: sealed[id].open(vault, id) if id in sealed else NOTHING
+            people = self._addressees.of(connection, taken, sealed, now)
+        return (taken if rows else None), people
 
     @cached_property
     def _withdraw(self) -> Any:

@@ -16,7 +16,6 @@ from lifecycle.actor import SYSTEM, Request
 from lifecycle.errors import Refused
 from lifecycle.machine import TIMERS, decide, give_notice, withdraw
 from lifecycle.moves import Mover, Run
-from lifecycle.personal import Personal
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.rows import Move, Transition, timer_of
@@ -77,14 +76,14 @@ class Claimed(NamedTuple):
     receipt: str | None
     dates: tuple[datetime | None, ...]
 
-    def task(self, personal: Personal) -> Task:
-        """What the handler is given."""
+    def task(self, people: Mapping[str, Any]) -> Task:
+        """What the handler is given; ``people`` is what it is told of the account's people."""
         said = {name: _iso(at) for name, at in zip(DATES, self.dates, strict=True) if at is not None}
         return Task(
             id=self.id,
             account_id=self.account_id,
             effect=str(self.effect),
-            payload={"company": personal.company, "owners": list(personal.owners), **said},
+            payload={**people, **said},
             attempt=self.attempt,
             idempotency_key=f"{self.account_id}:{self.number}:{self.effect}",
             receipts=_NONE if self.receipt is None else (apart(self.receipt) or (_NONE,))[0],

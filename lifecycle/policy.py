@@ -95,7 +95,8 @@ LONGEST = _days(3650)
 class Policy:
     """Durations and switches, checked on construction; out of bounds raises :class:`PolicyError`.
 
-    Durations are :class:`~datetime.timedelta` or text such as ``"30 days"`` or ``"1 week 12 hours"``.
+    Durations are :class:`~datetime.timedelta` or text such as ``"30 days"`` or ``"1 week 12 hours"``,
+    switches are true or false, or these words.
     A day is 24 hours. ``version`` identifies the values.
     """
 
@@ -160,6 +161,15 @@ class Policy:
     refund_new_period: timedelta = _setting(
         _days(3), Clause.FAIR_REFUND, "Age of a period up to which a refund is looked at.", at_least=_HOUR
     )
+    cancellation_requires_confirmation: bool = _setting(
+        False, Clause.OWNER_ONLY, "Must a cancellation asked of support be confirmed by an owner's mail?"
+    )
+    new_owner_wait: timedelta = _setting(
+        _days(3),
+        Clause.OWNER_ONLY,
+        "How long a new owner needs an earlier one to confirm a cancellation.",
+        at_least=_DAY,
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -183,10 +193,7 @@ class Policy:
 
     def as_text(self) -> dict[str, str]:
         """Every setting as people write it; ``Policy(**policy.as_text()) == policy``."""
-        return {
-            name: duration_words(value) if isinstance(value, timedelta) else str(value)
-            for name, value in asdict(self).items()
-        }
+        return {name: setting_words(value) for name, value in asdict(self).items()}
 
     @classmethod
     def load(cls, path: Path | str | None = None, environment: Mapping[str, str] | None = None) -> "Policy":
@@ -227,11 +234,12 @@ _MUST_BE_SHORTER = (
 
 def _checked(setting: "Field[Any]", value: Any) -> Any:
     """The value as its setting's type, or :class:`PolicyError` that names the setting."""
-    if isinstance(setting.default, StrEnum):
-        options = type(setting.default)
-        if value not in set(options):
+    options = options_of(setting)
+    if options:
+        said = setting_words(value) if isinstance(value, bool) else value
+        if said not in options:
             raise PolicyError(f"{setting.name} must be one of {', '.join(options)}, not {shown(value)}.")
-        return options(value)
+        return options[said]
     value = parse_duration(value, setting.name)
     if value.microseconds:
         raise PolicyError(f"{setting.name} must be whole seconds, not {value}.")
@@ -242,6 +250,20 @@ def _checked(setting: "Field[Any]", value: Any) -> Any:
             f"not {duration_words(value)}."
         )
     return value
+
+
+def options_of(setting: "Field[Any]") -> dict[str, Any]:
+    """What a switch may be, by the words for it; nothing for a duration."""
+    if isinstance(setting.default, bool):
+        return {setting_words(value): value for value in (False, True)}
+    return {str(one): one for one in type(setting.default)} if isinstance(setting.default, StrEnum) else {}
+
+
+def setting_words(value: Any) -> str:
+    """The value of a setting as people write it: ``"30 days"``, ``"true"``, ``"automatic"``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return duration_words(value) if isinstance(value, timedelta) else str(value)
 
 
 def parse_duration(value: Any, name: str) -> timedelta:

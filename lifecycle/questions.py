@@ -178,6 +178,7 @@ def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[st
 _FACTS: Mapping[str, Callable[[Any], Any]] = {
     "company": partial(inputs.text, name="company"),
     "email": inputs.email,
+    "owner": inputs.email,
     "case": inputs.case,
     **{name: partial(in_utc, name=name) for name in ("period_ends_at", "hold_ends_at")},
 }

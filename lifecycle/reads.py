@@ -23,7 +23,7 @@ from lifecycle.machine import TIMERS
 from lifecycle.personal import NOTHING, Person, Personal, Sealed, open_reason
 from lifecycle.policy import Policy
 from lifecycle.statements import Statement
-from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State
+from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State, Step
 from lifecycle.tables import (
     COLUMNS,
     SCHEMA_VERSION,
@@ -305,6 +305,22 @@ class Reads:
         """The account's entries, oldest first."""
         rows = connection.execute(_ENTRIES.where(history.c.account_id == account_id).order_by(history.c.number))
         return [self._entry(row) for row in rows.mappings()]
+
+    def entry(self, connection: Connection, account_id: str, number: int) -> HistoryEntry:
+        """One entry of the account's history, which must be there."""
+        here = _ENTRIES.where(history.c.account_id == account_id, history.c.number == number)
+        return self._entry(connection.execute(here).mappings().one())
+
+    def count_entries(self, connection: Connection, account_id: str, event: Event, actor: str, since: datetime) -> int:
+        """How often ``actor`` fired an event on the account after ``since``."""
+        fired = select(func.count()).where(
+            history.c.account_id == account_id,
+            history.c.event == event,
+            history.c.actor == actor,
+            history.c.step == Step.FIRE,
+            history.c.at > since,
+        )
+        return connection.scalar(fired) or 0
 
     def openings(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
         """The ``request_id`` of the first history entry of each of these accounts that exists."""

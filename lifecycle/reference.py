@@ -4,14 +4,13 @@ Nothing here is written twice: every cell comes from the machine, the policy's f
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
-from datetime import timedelta
-from enum import StrEnum
+from dataclasses import Field, fields
 from itertools import groupby
+from typing import Any
 
 from lifecycle.actor import Role
 from lifecycle.machine import TIMERS, TRANSITIONS
-from lifecycle.policy import Clause, Policy, duration_words
+from lifecycle.policy import Clause, Policy, options_of, setting_words
 from lifecycle.rows import Timer, Transition, timer_of
 from lifecycle.states import DESTRUCTIVE, ENTITLEMENTS, FINAL, Effect, State, account, request
 from lifecycle.terms import Term, describe
@@ -99,10 +98,10 @@ def _transitions(policy: Policy) -> str:
 
 
 def _by(row: Transition) -> str:
-    """``"owner, support (owner on file); billing"``; to readers, ``system`` is a timer."""
-    ways = []
+    """``"owner, support (owner on file); billing"``; to readers, ``system`` is a timer, or the engine."""
+    ways, engine = [], "the engine" if row.timer is None else "timer"
     for guards, permissions in groupby(row.by, key=lambda way: way.guards):
-        roles = ", ".join("timer" if way.role is Role.SYSTEM else way.role for way in permissions)
+        roles = ", ".join(engine if way.role is Role.SYSTEM else way.role for way in permissions)
         ways.append(roles + (f" ({' · '.join(guard.name for guard in guards)})" if guards else ""))
     return "; ".join(ways)
 
@@ -142,11 +141,9 @@ def _notice(timer: Timer, policy: Policy) -> str:
 
 
 def _settings(policy: Policy) -> str:
-    def words(value: object) -> str:
-        return duration_words(value) if isinstance(value, timedelta) else str(value)
-
-    def floor(default: object, least: timedelta | None) -> str:
-        return f"one of {', '.join(type(default))}" if isinstance(default, StrEnum) else words(least)
+    def floor(setting: "Field[Any]") -> str:
+        options = options_of(setting)
+        return f"one of {', '.join(options)}" if options else setting_words(setting.metadata["at_least"])
 
     heads = ("Setting", "Default", "Here", "Floor", "Clause", "Meaning")
     return table(
@@ -154,9 +151,9 @@ def _settings(policy: Policy) -> str:
         (
             (
                 f"`{setting.name}`",
-                words(setting.default),
-                words(getattr(policy, setting.name)),
-                floor(setting.default, setting.metadata["at_least"]),
+                setting_words(setting.default),
+                setting_words(getattr(policy, setting.name)),
+                floor(setting),
                 f"`{setting.metadata['clause']}`",
                 setting.metadata["doc"],
             )

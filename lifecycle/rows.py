@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lifecycle.actor import Role
+from lifecycle.actor import ENGINE_FACTS, Role
 from lifecycle.errors import DefinitionError
 from lifecycle.guards import Guard, Sources, facts_of
 from lifecycle.policy import Clause
@@ -169,7 +169,7 @@ class Transition:
         """The facts of a request that the row reads; a caller may give these and no others."""
         read = {fact for guard in self.conditions() for fact in guard.facts()}
         read |= {fact for _, value in self.sets if isinstance(value, Term) for fact in facts_of(value)}
-        return frozenset(read | {"reason", *self.takes}) - {"role", "receipt", "unclaimed"}
+        return frozenset(read | {"reason", *self.takes}) - {"role"} - ENGINE_FACTS
 
     def __repr__(self) -> str:
         bracket = f"[{self.bracket.name}]" if self.bracket else ""

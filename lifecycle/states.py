@@ -55,6 +55,13 @@ class Event(StrEnum):
     PLACE_HOLD = "place_hold"
     RELEASE_HOLD = "release_hold"
     CONTACT_OWNERS = "contact_owners"
+    REQUEST_CANCELLATION = "request_cancellation"
+    ADD_OWNER = "add_owner"
+    REMOVE_OWNER = "remove_owner"
+
+
+#: Events that change who may have the account cancelled.
+OWNERS_CHANGE = (Event.ADD_OWNER, Event.REMOVE_OWNER)
 
 
 class Opening(StrEnum):
@@ -87,6 +94,8 @@ class Effect(StrEnum):
     RESUME_BILLING = "resume_billing"
     REVIEW_REFUND = "review_refund"
     CONTACT_OWNERS = "contact_owners"
+    VERIFY_OWNER = "verify_owner"
+    TELL_OWNER_CHANGE = "tell_owner_change"
     DELETE_CONTENT = "delete_content"
     PURGE_BACKUPS = "purge_backups"
 
@@ -103,6 +112,8 @@ NOTICES = (
     Effect.REMIND_DELETION,
     Effect.CONFIRM_CANCELLATION,
     Effect.CONTACT_OWNERS,
+    Effect.VERIFY_OWNER,
+    Effect.TELL_OWNER_CHANGE,
 )
 
 
@@ -157,8 +168,8 @@ account = Scope(
     },
 )
 
-#: The facts that a request may bring; ``unclaimed`` is the store's own: a destructive request that no
-#: handler has claimed yet exists and can be withdrawn.
+#: The facts that a request may bring; the last three are for the engine alone to state. ``unclaimed``: a destructive
+#: request that no handler has claimed yet exists and can be withdrawn.
 request = Scope(
     "request",
     {
@@ -169,8 +180,10 @@ request = Scope(
         "period_ends_at": "the end of the period that is paid",
         "case": "the case of the legal hold",
         "hold_ends_at": "the end of the legal hold",
+        "owner": "the e-mail address of the owner to add or remove",
         "receipt": "the handler's receipt",
         "unclaimed": "an unclaimed destructive request",
+        "confirmed_by": "the owner who confirmed",
     },
 )
 

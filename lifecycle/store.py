@@ -33,7 +33,7 @@ from sqlalchemy.exc import IntegrityError
 from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
-from lifecycle.guards import normal
+from lifecycle.guards import normal, on_file
 from lifecycle.inputs import email_key
 from lifecycle.machine import Decision, due
 from lifecycle.personal import NOTHING, Personal, Sealed, seal_reason
@@ -46,12 +46,15 @@ from lifecycle.tables import (
     Status,
     accounts,
     adopted_policies,
+    cancellation_requests,
+    cancellation_tokens,
     clock_readings,
     heartbeats,
     history,
     legal_holds,
     lookup_secrets,
     outbox,
+    owner_changes,
     owners,
     personal_data,
     readable_view,
@@ -100,10 +103,12 @@ class Entry:
     ) -> "Entry":
         """The entry of a request: owners appear by number, never by their address."""
         named = asked.actor.id if asked.role is Role.OWNER else asked.email
-        keys = [email_key(email) for email in snapshot.owners]
-        number = keys.index(email_key(named)) + 1 if named and email_key(named) in keys else None
+        person = on_file(snapshot, named)
+        number = None if person is None else person.number
         actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else f"{asked.role}:{asked.actor.id}"
-        ours, theirs = (asked.reason, None) if asked.role is Role.SYSTEM else (None, asked.reason)
+        # What is confirmed by a token was put into words by the engine, whoever asked.
+        ours_alone = asked.role is Role.SYSTEM or asked.confirmed_by is not None
+        ours, theirs = (asked.reason, None) if ours_alone else (None, asked.reason)
         return cls(at, version, actor, number, ours, request_id, theirs)
 
 
@@ -414,6 +419,18 @@ class Store(Reads):
                 connection.execute(insert(heartbeats).values(daemon=daemon, **values))
 
 
+#: Tables of which nothing is left of a purged account.
+_ABOUT_PEOPLE = (
+    owners,
+    owner_changes,
+    stated_reasons,
+    personal_data,
+    cancellation_tokens,
+    cancellation_requests,
+    refused_attempts,
+)
+
+
 def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
     """What erases personal data of purged accounts from the engine's own tables; ids, dates and our own words remain.
 
@@ -421,9 +438,8 @@ def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
     that holds the account's id.
     """
     return [
-        *(delete(sealed).where(chosen(sealed.c.account_id)) for sealed in (owners, stated_reasons, personal_data)),
+        *(delete(table).where(chosen(table.c.account_id)) for table in _ABOUT_PEOPLE),
         update(outbox).where(chosen(outbox.c.account_id), outbox.c.last_error.is_not(None)).values(last_error=None),
-        delete(refused_attempts).where(chosen(refused_attempts.c.account_id)),
     ]
 
 

@@ -262,6 +262,49 @@ class RefusedAttempt(Base, table=True):
     policy_version: str = _text()
 
 
+class CancellationRequest(Base, table=True):
+    """A request for cancellation as it came in: waiting, left for review because of ``why``, or settled.
+
+    ``requester`` is a keyed hash of the address that it states, by which limits count. What was asked is sealed in
+    ``data`` under a key of its own, which is ``wrapped`` as accounts' keys are, and erased when nobody needs it.
+    """
+
+    __tablename__ = "cancellation_request"
+    id: int | None = _number()
+    received_at: datetime = _instant(nullable=False, index=True)
+    requester: bytes = _bytes()
+    key_id: str | None = _text(default=None)
+    wrapped: bytes | None = _bytes(default=None)
+    data: bytes | None = _bytes(default=None)
+    why: str | None = _text(default=None)
+    account_id: str | None = _reference(default=None, index=True)
+    settled_at: datetime | None = _instant()
+    settled_by: str | None = _text(default=None)
+
+    __table_args__ = (Index("cancellation_request_requester", "requester", "received_at"),)
+
+
+class CancellationToken(Base, table=True):
+    """A token that was sent to ``owner`` to confirm the request of history entry ``number``; only its hash is kept."""
+
+    __tablename__ = "cancellation_token"
+    hash: bytes = _bytes(primary_key=True)
+    account_id: str = _reference(index=True)
+    number: int = Field(sa_type=Integer)
+    owner: int = Field(sa_type=Integer)
+    issued_at: datetime = _instant(nullable=False)
+    expires_at: datetime = _instant(nullable=False, index=True)
+
+
+class OwnerChange(Base, table=True):
+    """The addresses before a change of owners, until they are told; sealed under the account's key."""
+
+    __tablename__ = "owner_change"
+    account_id: str = _reference(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Integer)
+    data: bytes = _bytes()
+
+
 class BrakeCount(Base, table=True):
     """How many accounts were asked to be destroyed at one instant: what the brake adds up."""
 
@@ -348,6 +391,8 @@ accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
 personal_data, stated_reasons, lookup_secrets = table(PersonalData), table(StatedReason), table(LookupSecret)
 history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
 adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
+cancellation_requests, cancellation_tokens = table(CancellationRequest), table(CancellationToken)
+owner_changes = table(OwnerChange)
 brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
 clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
 ledger_positions = table(LedgerPosition)
@@ -386,6 +431,8 @@ def schema() -> MetaData:
         postgresql_where=LIVE_REQUEST,
         sqlite_where=LIVE_REQUEST,
     )
+    waiting = cancellation_requests.c.settled_at.is_(None)
+    Index("cancellation_request_open", cancellation_requests.c.id, postgresql_where=waiting, sqlite_where=waiting)
     asked = history.c.request_id.is_not(None)
     Index(
         "history_request",

@@ -7,6 +7,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+#: The dates that a payload may hold.
+DATES = ("promised", "access_ends_at", "delete_content_at", "purge_backups_by")
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -14,7 +17,12 @@ class Task:
 
     ``idempotency_key`` is the same on every attempt: a handler that may be called twice (after a
     crash it will be) uses it to do the work once. ``attempt`` counts from 1. ``payload`` holds the
-    company, the owners' addresses and the dates that were promised (ISO 8601, UTC).
+    company, the addresses that it goes to (``owners``) and the dates that were promised (ISO 8601, UTC; :data:`DATES`).
+
+    ``verify_owner`` has besides: ``confirmations``, for each of the ``owners`` the address (``owner``), the ``token``
+    that only they may see and the ``confirm_url`` (or None); until when these count (``confirm_until``); and the
+    address of the ``requester`` where others answer for a new owner, else None. ``tell_owner_change`` has the
+    ``change`` (the event) and the ``changed_owner``.
     """
 
     id: int
@@ -25,6 +33,11 @@ class Task:
     idempotency_key: str
     #: What handlers of this effect have confirmed at earlier attempts, by their names, where it has several.
     receipts: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What the payload holds that nobody but the addressees may see: no log, no receipt and no error keeps it."""
+        return tuple(one["token"] for one in self.payload.get("confirmations", ()))
 
 
 class Undeliverable(Exception):

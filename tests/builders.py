@@ -6,6 +6,7 @@ from typing import Any
 
 from lifecycle.actor import SYSTEM, Actor, Request
 from lifecycle.machine import TIMERS, Decision, decide, due, give_notice, tick
+from lifecycle.personal import Person
 from lifecycle.policy import Policy
 from lifecycle.states import Event, Party, Plan, State, Step, account
 
@@ -38,6 +39,7 @@ def an_account(state: State, plan: Plan, **columns: Any) -> SimpleNamespace:
     """An account with every column of the definition; those not named are empty."""
     base = {**dict.fromkeys(account), "opened_at": ago(1000), "version": 7, "legal_holds": 0}
     facts = {"company": COMPANY, "owners": (ANN, "bob@acme.test"), "cases": ()}
+    facts["people"] = tuple(Person(number, email) for number, email in enumerate(facts["owners"], start=1))
     return SimpleNamespace(**{**base, **facts, "state": state, "plan": plan, **columns})
 
 

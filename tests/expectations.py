@@ -53,6 +53,7 @@ KINDS = {
     "admin for owner": "admin",
     "billing": "billing",
     "system": "system",
+    "system for owner": "system",
 }
 
 ANYWHERE_BUT_PURGED = "!purged"
@@ -197,6 +198,21 @@ TABLE: dict[str, list[Line]] = {
         Line(f"{ANYWHERE_BUT_PURGED} !held", BY_ADMIN | {"system": "reason"}, REFUSED),
     ],
     "contact_owners": [
-        Line(ANYWHERE_BUT_PURGED, {"support": "reason", "admin": "reason"}, SAME),
+        Line(ANYWHERE_BUT_PURGED, {"support": "reason", "admin": "reason", "system": "reason"}, SAME),
+    ],
+    "request_cancellation": [
+        Line(LIVE, {"system for owner": ""}, SAME),
+    ],
+    "add_owner": [
+        Line(
+            ANYWHERE_BUT_PURGED,
+            {**dict.fromkeys(("owner", "support for owner"), "another"), "admin": "another reason"},
+            SAME,
+        ),
+    ],
+    "remove_owner": [
+        Line(
+            ANYWHERE_BUT_PURGED, {**dict.fromkeys(("owner", "support for owner"), "one"), "admin": "one reason"}, SAME
+        ),
     ],
 }

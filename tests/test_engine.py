@@ -107,7 +107,7 @@ def test_an_explanation_says_why_what_comes_and_what_is_possible(acme: Engine) -
     ]
     possible = {p.event: p for p in told.possible}
     assert set(possible) == {
-        "upgrade", "downgrade", "suspend", "cancel", "terminate", "place_hold", "contact_owners"
+        "upgrade", "downgrade", "suspend", "cancel", "terminate", "place_hold", "contact_owners", "add_owner"
     }  # fmt: skip
     assert possible["upgrade"].needs == ("period_ends_at",)
     assert possible["suspend"].by == (Role.ADMIN,)
@@ -142,10 +142,10 @@ def test_every_possible_event_of_an_explanation_can_be_fired(engine: Engine, clo
         assert told.state is engine.get("acme").state
         for choice in told.possible:
             facts: dict[str, Any] = {"reason": "r"}
-            offered = {"company": "Acme", "email": ANN, "period_ends_at": clock.now() + DAY}
+            offered = {"company": "Acme", "email": ANN, "period_ends_at": clock.now() + DAY, "owner": "bob@acme.test"}
             role = choice.by[-1]
             facts |= {name: offered[name] for name in choice.needs if name in offered}
-            if role is Role.SUPPORT and choice.event in ("cancel", "downgrade", "reactivate"):
+            if role is Role.SUPPORT and choice.event in ("cancel", "downgrade", "reactivate", "add_owner"):
                 facts |= {"company": "Acme", "email": ANN}
             actor = Actor(role, ANN if role is Role.OWNER else "somebody")
             assert engine.may("acme", choice.event, actor=actor, **facts).allowed, choice
@@ -247,5 +247,5 @@ def test_a_snapshot_shows_its_account_and_refuses_unknown_columns(acme: Engine) 
 
 
 def test_an_event_that_does_not_leave_the_state_says_what_does(acme: Engine) -> None:
-    with pytest.raises(NoSuchTransition, match="possible here: cancel, contact_owners, downgrade"):
+    with pytest.raises(NoSuchTransition, match="possible here: add_owner, cancel, contact_owners, downgrade"):
         acme.fire("acme", "thaw", actor=Actor.billing("psp"))

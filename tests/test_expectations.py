@@ -150,6 +150,7 @@ ACTORS: dict[str, tuple[Actor, dict[str, str]]] = {
     "admin for owner": (ADMIN, FOR_AN_OWNER),
     "billing": (BILLING, {}),
     "system": (SYSTEM, {}),
+    "system for owner": (SYSTEM, FOR_AN_OWNER),
 }
 REASON = {"reason": "asked by phone"}
 BROUGHT: dict[str, dict[str, Any]] = {
@@ -160,6 +161,9 @@ BROUGHT: dict[str, dict[str, Any]] = {
     "period soon reason": {"period_ends_at": ahead(1), **REASON},
     "period past reason": {"period_ends_at": ago(400), **REASON},
     "receipt": {"receipt": "42 files erased"},
+    "another reason": {"owner": "cy@acme.test", **REASON},
+    "one": {"owner": "Bob@acme.test"},
+    "one reason": {"owner": "bob@acme.test", **REASON},
 }
 POLICIES = {mode: Policy(company_cancellation=mode) for mode in CompanyCancellation}
 #: Approval makes a difference to three events; the others are tried with it once, without facts and with a reason.

@@ -44,6 +44,12 @@ SAID = {
     "access_ends_at": ("2026-01-24T00:00:00+00:00", "24 January 2026, 00:00 UTC"),
     "delete_content_at": ("2026-01-31T11:30:00+02:00", "31 January 2026, 09:30 UTC"),
     "purge_backups_by": ("2026-03-01T23:59:00+00:00", "1 March 2026, 23:59 UTC"),
+    "confirm_until": ("2026-01-03T08:15:00+00:00", "3 January 2026, 08:15 UTC"),
+}
+#: What single effects bring besides.
+APART: dict[str, dict[str, Any]] = {
+    "verify_owner": {"confirmations": [{"owner": ANN, "token": "s3cr3t", "confirm_url": None}], "requester": None},
+    "tell_owner_change": {"change": "add_owner", "changed_owner": CY},
 }
 MAILED = [*TO_OWNERS, *TO_STAFF]
 
@@ -163,7 +169,7 @@ def task(effect: str = "confirm_cancellation", *, without: str = "", key: str = 
         id=7,
         account_id="acme",
         effect=effect,
-        payload={"company": "Acme Ltd", "owners": [ANN], **said} | payload,
+        payload={"company": "Acme Ltd", "owners": [ANN], **said, **APART.get(effect, {})} | payload,
         attempt=1,
         idempotency_key=key or f"acme:2:{effect}",
     )
@@ -229,6 +235,8 @@ QUOTED = {
     "remind_deletion": ("deletion_notice",),
     "confirm_cancellation": ("deletion_notice", "refund_unused", "refund_new_period"),
     "contact_owners": (),
+    "verify_owner": ("deletion_after", "purge_after"),
+    "tell_owner_change": ("new_owner_wait",),
     "stop_billing": (),
     "resume_billing": (),
     "review_refund": ("refund_unused", "refund_new_period"),

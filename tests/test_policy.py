@@ -41,6 +41,8 @@ DEFAULTS = {
     "hold_release_notice": "7 days",
     "activity_resolution": "0 days",
     "billing_silence": "3 days",
+    "cancellation_requires_confirmation": "false",
+    "new_owner_wait": "3 days",
 }
 DURATIONS = [setting.name for setting in fields(Policy) if isinstance(setting.default, timedelta)]
 SWITCHES = [setting.name for setting in fields(Policy) if setting.name not in DURATIONS]
@@ -224,10 +226,18 @@ def test_a_duration_is_whole_seconds() -> None:
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-@pytest.mark.parametrize("value", ["", "maybe", None, 1, "AUTOMATIC "])
+@pytest.mark.parametrize("value", ["", "maybe", None, 1, 0, "AUTOMATIC ", "yes"])
 def test_a_switch_takes_only_its_options(name: str, value: Any) -> None:
     with pytest.raises(PolicyError, match=rf"{name} must be one of"):
         Policy(**{name: value})
+
+
+@pytest.mark.parametrize(("said", "meant"), [(True, True), ("true", True), (False, False), ("false", False)])
+def test_a_switch_of_two_is_true_or_false_in_words_too(said: Any, meant: bool) -> None:
+    policy = Policy(cancellation_requires_confirmation=said)
+    assert policy.cancellation_requires_confirmation is meant
+    assert policy.as_text()["cancellation_requires_confirmation"] == str(meant).lower()
+    assert Policy.from_mapping(policy.as_text()) == policy
 
 
 @pytest.mark.parametrize(
@@ -275,6 +285,7 @@ def test_every_setting_makes_another_version(name: str) -> None:
     other = {
         "deletion_clock": "end_of_access",
         "company_cancellation": "approval",
+        "cancellation_requires_confirmation": True,
         "deletion_notice": timedelta(days=6),  # a longer one would need a longer access_reminder
     }
     changed = replace(policy, **{name: other.get(name) or getattr(policy, name) + timedelta(seconds=1)})

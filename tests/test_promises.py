@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lifecycle import Actor, Effect, Engine, InvalidInput, ManualClock, Refused, Role, Task
 from lifecycle.states import Event
-from lifecycle.tables import adopted_policies, metadata, schema_info
+from lifecycle.tables import adopted_policies, lookup_secrets, metadata, schema_info
 from tests.conftest import SOAK, START
 from tests.promises import Destruction, check
 
@@ -45,7 +45,7 @@ class Lives(RuleBasedStateMachine):
         self.engine.migrate()
         with self.engine.database.write() as connection:  # the database of the last example serves again
             for table in reversed(metadata.sorted_tables):
-                if table not in (schema_info, adopted_policies):
+                if table not in (schema_info, adopted_policies, lookup_secrets):
                     connection.execute(table.delete())
         for name in IDS:
             period = START + timedelta(days=31) if plan == "paid" else None

@@ -49,7 +49,7 @@ def test_each_transition_has_one_row_with_its_guards_and_clauses() -> None:
 
 def test_who_may_cancel_is_said_with_the_condition_that_the_requester_is_an_owner() -> None:
     (cancel,) = [cells for cells in rows(PAGE, "Transitions") if cells[0] == "`cancel`"]
-    assert cancel[4] == "owner, support, admin (owner on file)"
+    assert cancel[4] == "owner, admin (owner on file); support (owner on file · confirmation not required)"
 
 
 def test_guards_that_share_a_name_all_say_their_sentence() -> None:

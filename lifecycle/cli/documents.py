@@ -56,17 +56,16 @@ def policy_show(run: Run) -> None:
 
 
 def _setting(policy: "Policy", setting: Any) -> dict[str, Any]:
-    from lifecycle.policy import LONGEST, duration_words
+    from lifecycle.policy import LONGEST, duration_words, options_of
 
     floor: timedelta | None = setting.metadata["at_least"]
-    value = getattr(policy, setting.name)
     return {
         "name": setting.name,
         "value": policy.as_text()[setting.name],
         "default": type(policy)().as_text()[setting.name],
         "at_least": None if floor is None else duration_words(floor),
         "at_most": None if floor is None else duration_words(LONGEST),
-        "one_of": [str(option) for option in type(value)] if floor is None else [],
+        "one_of": list(options_of(setting)),
         "clause": str(setting.metadata["clause"]),
         "doc": setting.metadata["doc"],
     }

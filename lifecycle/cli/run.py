@@ -43,7 +43,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help=f"TOML with policy, handlers, delivery and safety; else {CONFIG_VARIABLE}, else none.",
+        help=f"TOML with policy, handlers, delivery, safety and requests; else {CONFIG_VARIABLE}, else none.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -111,6 +111,7 @@ class Run:
                 delivery=config.delivery,
                 safety=config.safety,
                 keys=config.keys,
+                requests=config.requests,
             )
             self._engine = engine
             self._check_file(create)
@@ -210,7 +211,9 @@ _GROUPS = {
     "export": "Exports of any size, to a file or to standard output.",
     "hold": "Legal holds: nothing of the account is destroyed while one is in force.",
     "keys": "The keys under which personal data is sealed, and their rotation.",
+    "owners": "Who may have an account cancelled.",
     "outbox": "What is owed to the outside world: see it, and try again what was parked.",
+    "requests": "Requests for cancellation that support must look at.",
     "restore": "After a restore from backup: what was destroyed that the database has forgotten.",
     "policy": "The policy: every duration and switch, and the promises behind them.",
 }

@@ -45,8 +45,8 @@ PICTURES: Mapping[str, Picture] = {
             "terminate": (711, 506, 140), "cancel_expired_trial": (880, 506, 165),
             "revoke_access": (455, 655, 190), "suspend+terminate": (455, 734, 190),
             "delete_content": (940, 712, 185), "purge_backups": (1180, 786, 185),
-            "reactivate": (270, 860, 350), "stays": (1115, 152, 390), "legend": (1010, 345, 180),
-            "groups": (1215, 345, 190),
+            "reactivate": (270, 860, 350), "stays": (1115, 168, 390), "legend": (1010, 380, 180),
+            "groups": (1215, 390, 190),
         }, corners={
             ("trial", "upgrade"): ((295, 134), (295, 205)),
             ("on_hold", "upgrade"): ((475, 134), (475, 205)),

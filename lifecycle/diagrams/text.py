@@ -20,7 +20,7 @@ ROLES: Mapping[Role, tuple[str, str, str]] = {
     Role.SUPPORT: ("#1d87c9", "solid", "support"),
     Role.BILLING: ("#007a5a", "dashed", "billing"),
     Role.ADMIN: ("#93328e", "dotted", "admin"),
-    Role.SYSTEM: (INK, "bold", "company (timer)"),
+    Role.SYSTEM: (INK, "bold", "the engine"),
 }
 IRREVERSIBLE = "#c4161c"
 

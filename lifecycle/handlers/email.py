@@ -14,7 +14,16 @@ from typing import Literal
 
 from lifecycle.errors import InvalidInput
 from lifecycle.handlers.mail_server import EmailFailed, MailServer, Refusal
-from lifecycle.handlers.mail_text import LONGEST_NAME, TO_OWNERS, TO_STAFF, Mail, Templates, holds_controls, told
+from lifecycle.handlers.mail_text import (
+    LONGEST_NAME,
+    TO_OWNERS,
+    TO_STAFF,
+    Mail,
+    Templates,
+    holds_controls,
+    told,
+    told_alone,
+)
 from lifecycle.inputs import email_key, is_email
 from lifecycle.task import Task, Undeliverable
 
@@ -71,13 +80,15 @@ class Email:
     def __call__(self, task: Task) -> str:
         """Send the task's mail to all whom it concerns; returns the counts and the Message-ID as JSON."""
         recipients = self._recipients(task)
-        mail = self._templates.mail(task.effect, told(task))
+        said, alone = told(task), told_alone(task)
+        same = None if alone else self._templates.mail(task.effect, said)
         message_id = f"<{sha256(task.idempotency_key.encode()).hexdigest()[:32]}@{self._sender.partition('@')[2]}>"
         served = self._remembered(task.idempotency_key)
         refusals = []
         for address in recipients:
             if address in served:
                 continue
+            mail = same or self._templates.mail(task.effect, said | alone[address])
             refusal = self._post(mail, address, message_id)
             if refusal is None:
                 served.add(address)

@@ -12,10 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 
 from lifecycle.characters import is_harmful, is_piled
 from lifecycle.errors import InvalidInput
-from lifecycle.task import Task, Undeliverable
+from lifecycle.task import DATES, Task, Undeliverable
 
-#: The dates that a task may bring.
-DATES = ("promised", "access_ends_at", "delete_content_at", "purge_backups_by")
 #: Effects that address the owners, each with the dates that its mail must say.
 TO_OWNERS: Mapping[str, tuple[str, ...]] = {
     "remind_trial_end": ("promised",),
@@ -24,6 +22,8 @@ TO_OWNERS: Mapping[str, tuple[str, ...]] = {
     "remind_deletion": ("promised", "purge_backups_by"),
     "confirm_cancellation": ("access_ends_at", "delete_content_at", "purge_backups_by"),
     "contact_owners": (),
+    "verify_owner": ("confirm_until",),
+    "tell_owner_change": (),
 }
 #: Effects that address the company's own people.
 TO_STAFF: Mapping[str, tuple[str, ...]] = {
@@ -32,6 +32,7 @@ TO_STAFF: Mapping[str, tuple[str, ...]] = {
     "review_refund": ("access_ends_at",),
 }
 _MUST_SAY: Mapping[str, tuple[str, ...]] = {**TO_OWNERS, **TO_STAFF}
+_DATES = (*DATES, "confirm_until")
 
 #: Names of companies are cut here.
 LONGEST_NAME = 100
@@ -85,12 +86,14 @@ class Templates:
         return Mail(subject, _wrapped(text), html)
 
     def _check(self, effect: str, dates: Iterable[str]) -> None:
-        """Write a mail with made-up values, and again with each date changed: both parts must change with it."""
+        """Write a mail with made-up values, and again with each changed that it must say: both parts must change."""
         try:
             self._write(effect, _SAMPLE)
-            needed = {name: value for name, value in _SAMPLE.items() if name not in DATES or name in dates}
+            needed = {name: value for name, value in _SAMPLE.items() if name not in _DATES or name in dates}
             mail = self._write(effect, needed)
             changed = {name: self._write(effect, {**needed, name: needed[name] + _SHIFT}) for name in dates}
+            if effect == "verify_owner":  # without either nobody could confirm
+                changed |= {name: self._write(effect, {**needed, name: f"other {name}"}) for name in _WAYS}
         except Exception as error:
             raise InvalidInput(f"The templates of {effect} can't be filled: {error}; mend them.") from error
         for name, other in changed.items():
@@ -128,7 +131,15 @@ _SAMPLE: Mapping[str, Any] = {
     "access_ends_at": datetime(2030, 1, 10, tzinfo=UTC),
     "delete_content_at": datetime(2030, 1, 31, tzinfo=UTC),
     "purge_backups_by": datetime(2030, 3, 1, tzinfo=UTC),
+    "confirm_until": datetime(2030, 1, 3, tzinfo=UTC),
+    "token": "sample-token",
+    "confirm_url": None,
+    "requester": None,
+    "change": "add_owner",
+    "changed_owner": "sample@example.com",
 }
+#: How a cancellation is confirmed.
+_WAYS = ("token", "confirm_url")
 #: Seen however a template writes its dates.
 _SHIFT = timedelta(days=1, hours=1, minutes=1)
 
@@ -155,11 +166,30 @@ def told(task: Task) -> dict[str, Any]:
         company = task.account_id
     elif len(company) > LONGEST_NAME:
         company = company[: LONGEST_NAME - 1] + "…"
-    dates = {name: _instant(name, said) for name in DATES if (said := task.payload.get(name)) is not None}
+    dates = {name: _instant(name, said) for name in _DATES if (said := task.payload.get(name)) is not None}
     missing = [name for name in _MUST_SAY[task.effect] if name not in dates]
     if missing:
         raise Undeliverable(f"{task.effect} can't be written without {' and '.join(missing)}; look at the account.")
-    return {"company": company, "account_id": task.account_id, "reference": task.idempotency_key, **dates}
+    people = {name: _nobodys_link(task.payload.get(name)) for name in ("requester", "changed_owner")}
+    change = {"change": task.payload.get("change"), **people}
+    return {"company": company, "account_id": task.account_id, "reference": task.idempotency_key, **change, **dates}
+
+
+def told_alone(task: Task) -> dict[str, dict[str, Any]]:
+    """What only one addressee is told, by their addresses: how to confirm. :class:`Undeliverable` if somebody can't."""
+    if task.effect != "verify_owner":
+        return {}
+    ways = {one["owner"]: {name: one[name] for name in _WAYS} for one in task.payload.get("confirmations", ())}
+    if not ways or set(ways) != set(task.payload.get("owners", ())):
+        raise Undeliverable("verify_owner can't be written: somebody has no token; ask for the cancellation again.")
+    return ways
+
+
+def _nobodys_link(address: object) -> str | None:
+    """An address as a mail may show it."""
+    if not isinstance(address, str) or holds_controls(address):
+        return None
+    return "somebody" if _LINK.search(address) else address
 
 
 def _instant(name: str, said: object) -> datetime:
