@@ -13,6 +13,7 @@ A map of the package, from the bottom up::
     guards, rows, deadlines                 what a row of the definition is made of
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
+    seal, append_only, chain, audit         the record can't be changed unseen: triggers, seals, their check
     gate, brake, ledger, restore            what holds destruction back, and what remembers it
     reads, store, sweep, outbox, handover   one change, a million changes, and what is owed for them
     holds, certificate                      legal holds; what was destroyed, and what every store answered
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from lifecycle.policy import Clause, Policy
     from lifecycle.requesting import CancellationRequestReceived, Channel, RequestSettings
     from lifecycle.safety import Safety
+    from lifecycle.seal import AuditSettings
     from lifecycle.states import Effect, Event, Plan, State
     from lifecycle.task import DeliverySettings, Found, Handler, Receipt, Task, Undeliverable
     from lifecycle.vault import KeyRing
@@ -97,6 +99,7 @@ _HOMES = {
     **dict.fromkeys(("Effect", "Event", "Plan", "State"), "states"),
     **dict.fromkeys(("DeliverySettings", "Found", "Handler", "Receipt", "Task", "Undeliverable"), "task"),
     "ActivityReport": "activity",
+    "AuditSettings": "seal",
     "BulkPlan": "bulk",
     "Engine": "engine",
     "Filter": "filters",

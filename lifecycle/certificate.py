@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from lifecycle.holds import listed
 from lifecycle.states import DESTRUCTIVE, NOTICES, Effect, State
 from lifecycle.store import Store
-from lifecycle.tables import Status, history, outbox
+from lifecycle.tables import ANSWERS, RECEIPT_OF_TASK, Status, history, outbox, receipts
 from lifecycle.task import Found, Receipt, apart
 
 
@@ -98,8 +98,9 @@ def certificate(store: Store, connection: Connection, account_id: str, now: date
     account = store.load(connection, account_id)
     asked = (history.c.account_id == outbox.c.account_id) & (history.c.number == outbox.c.number)
     rows = (
-        select(outbox, history.c.policy_version)
+        select(outbox, history.c.policy_version, ANSWERS.label("answers"))
         .join(history, asked)
+        .join(receipts, RECEIPT_OF_TASK, isouter=True)
         .where(outbox.c.account_id == account_id)
         .order_by(outbox.c.id)
     )
@@ -131,10 +132,10 @@ def _destruction(row: Mapping[Any, Any]) -> Destruction:
 
 
 def _stores(row: Mapping[Any, Any]) -> Iterable[StoreOutcome]:
-    if row["receipt"] is None:
+    if row["answers"] is None:
         return
-    receipts, at = apart(row["receipt"]) or ({"": row["receipt"]}, {})
-    for name, text in receipts.items():
+    answers, at = apart(row["answers"]) or ({"": row["answers"]}, {})
+    for name, text in answers.items():
         confirmed_at = datetime.fromisoformat(at[name]) if name in at else row["finished_at"]
         said = Receipt.read(text)
         if said is None:

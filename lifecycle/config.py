@@ -25,6 +25,9 @@
     per_requester = 5
     token_lifetime = "48 hours"
 
+    [audit]
+    seal_every = "5 minutes"
+
 It is read strictly: whatever is unknown or malformed raises, and the message names the key.
 """
 
@@ -42,6 +45,7 @@ from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
 from lifecycle.registry import handlers_of
 from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
+from lifecycle.seal import AuditSettings
 from lifecycle.settings import (
     read_count,
     read_duration,
@@ -56,7 +60,7 @@ from lifecycle.states import Effect
 from lifecycle.task import DeliverySettings
 from lifecycle.vault import KeyRing
 
-_TABLES = ("policy", "handlers", "delivery", "safety", "requests", "encryption")
+_TABLES = ("policy", "handlers", "delivery", "safety", "requests", "audit", "encryption")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Config:
     safety: Safety = field(default_factory=Safety)
     keys: KeyRing = field(default_factory=KeyRing)
     requests: RequestSettings = field(default_factory=RequestSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -92,6 +97,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         _safety(tables["safety"], folder),
         _keys(tables["encryption"]),
         _requests(tables["requests"]),
+        _audit(tables["audit"]),
     )
 
 
@@ -176,3 +182,8 @@ def _keys(table: Mapping[str, Any]) -> KeyRing:
         where = f"encryption.keys.{inputs.reference(name, 'In encryption.keys the name')}"
         keys[name] = KeyRing.read_key(read_secret(value, where), where)
     return KeyRing(keys, read_text(table.get("current"), "encryption.current"))
+
+
+def _audit(table: Mapping[str, Any]) -> AuditSettings:
+    refuse_unknown(table, (setting.name for setting in fields(AuditSettings)), "[audit]", "key")
+    return AuditSettings(**{name: read_duration(value, f"audit.{name}") for name, value in table.items()})

@@ -60,6 +60,7 @@ PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA secure_delete=ON",
+    "PRAGMA recursive_triggers=ON",  # so that triggers see what INSERT OR REPLACE takes away
 )
 #: Each in one journey to the server.
 _BEGIN_WRITING = f"BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"

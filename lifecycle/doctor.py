@@ -16,6 +16,8 @@ from lifecycle.vault import UNWRAPPED
 
 #: A daemon that was not seen for this long counts as gone.
 SILENCE = timedelta(minutes=2)
+#: Rows that are not sealed after so many times the daemon's interval are reported.
+LATE = 3
 
 
 #: Messages on which something depends: a notice counts, a token is used, a stranger among the owners is noticed.
@@ -151,6 +153,40 @@ def _ledger(engine: Engine) -> Iterator[Finding]:
         yield Finding(Level.OK, "ledger", f"The ledger and the database agree, over {report.lines:,} lines.")
 
 
+def _record(engine: Engine) -> Iterator[Finding]:
+    """Whether the record can still be changed, whether its seals hold together, and how much is not sealed."""
+    open_to_change, flaw, state = engine.chain.unprotected(), engine.chain.flaw(), engine.chain.state()
+    if open_to_change:
+        named = ", ".join(f"{what} of {table}" for table, what in open_to_change)
+        yield Finding(
+            Level.PROBLEM,
+            "record",
+            f"The database no longer refuses: {named}.",
+            "Put the triggers back with `lifecycle init`, and see with `lifecycle audit verify` what was changed.",
+        )
+    if flaw is not None:
+        advice = "See `lifecycle audit verify`, and compare with a head that was written down elsewhere."
+        yield Finding(Level.PROBLEM, "seals", f"The chain of seals does not hold together: {flaw}.", advice)
+    rows, now = sum(state.unsealed.values()), engine.clock.now()
+    if not rows or state.unsealed_since is None:
+        yield Finding(Level.OK, "seals", f"Everything is sealed; the head is {state.head}.")
+        return
+    age, often = now - state.unsealed_since, engine.audit.seal_every
+    said = (
+        f"{rows:,} rows of history and receipts are not sealed, the oldest since {state.unsealed_since:%Y-%m-%d %H:%M}"
+    )
+    if age <= often * LATE:
+        yield Finding(Level.OK, "seals", f"{said} UTC.")
+        return
+    alive = any(now - beat["seen_at"] <= SILENCE for beat in engine.heartbeats())
+    yield Finding(
+        Level.PROBLEM if alive else Level.WARNING,
+        "seals",
+        f"{said} UTC; they should be within {duration_words(often)}.",
+        "See the daemon's log: does a transaction stay open?" if alive else "Run `lifecycle audit seal`.",
+    )
+
+
 def _daemons(engine: Engine) -> Iterator[Finding]:
     now = engine.clock.now()
     beats = engine.heartbeats()
@@ -230,6 +266,7 @@ CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _clock,
     _brake,
     _ledger,
+    _record,
     _handlers,
     _risks,
     _outbox,

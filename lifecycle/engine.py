@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle import holds, inputs
@@ -28,6 +28,7 @@ from lifecycle.questions import request_of
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
+from lifecycle.seal import AuditSettings, Head
 from lifecycle.states import DESTRUCTIVE, OWNERS_CHANGE, Effect, Event, Opening, Plan, State
 from lifecycle.store import Entry, Store
 from lifecycle.task import DeliverySettings, Handler
@@ -35,7 +36,9 @@ from lifecycle.vault import KeyRing, Vault
 
 if TYPE_CHECKING:  # what only some callers use is imported when it is used: `lifecycle show` shall answer at once
     from lifecycle.activity import ActivityReport
+    from lifecycle.audit import AuditReport
     from lifecycle.bulk import BulkPlan
+    from lifecycle.chain import Chain, SealReport
     from lifecycle.outbox import Courier, DeliveryReport
     from lifecycle.sweep import Sweeper, SweepReport
 
@@ -56,7 +59,7 @@ class Engine(Ownership):
     every change is refused with ``PolicyError`` until :meth:`migrate` adopts it. ``handlers``
     deliver effects, one each, or several by their names; those that destroy have none unless one is given, the
     others are logged. ``safety`` says what holds destruction back, ``keys`` under which keys personal data is sealed,
-    ``requests`` within which limits cancellations are asked for.
+    ``requests`` within which limits cancellations are asked for, ``audit`` how often a daemon seals the record.
 
     Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
     won several times in a row, :class:`InvalidInput` for malformed arguments.
@@ -73,6 +76,7 @@ class Engine(Ownership):
         safety: Safety | None = None,
         keys: KeyRing | None = None,
         requests: RequestSettings | None = None,
+        audit: AuditSettings | None = None,
         batch: int | None = None,
     ) -> None:
         self.database = Database(url)
@@ -87,6 +91,7 @@ class Engine(Ownership):
         self._delivery = delivery or DeliverySettings()
         self.safety = safety or Safety()
         self.requests = requests or RequestSettings()
+        self.audit = audit or AuditSettings()
         self._batch = batch
         self._sweeper: Sweeper | None = None
         self._courier: Courier | None = None
@@ -406,6 +411,33 @@ class Engine(Ownership):
         from lifecycle.activity import record
 
         return record(self.store, self.policy, pairs, self.clock.now, on_progress)
+
+    # --- The record --------------------------------------------------------------------------
+
+    @cached_property
+    def chain(self) -> "Chain":
+        """The seals over this engine's history and receipts."""
+        from lifecycle.chain import Chain
+
+        return Chain(self.database)
+
+    def seal(self, stop: Callable[[], bool] = lambda: False) -> "SealReport":
+        """Seal what is new in history and receipts; ``stop`` is asked between two seals. The daemon does it by itself.
+
+        Rows whose transactions are still open are left to the next time.
+        """
+        return self.chain.seal(self.clock.now(), stop)
+
+    def verify(
+        self, heads: Sequence[Head] = (), on_progress: Callable[[int], None] = lambda rows: None
+    ) -> "AuditReport":
+        """Read all of history and receipts again, and say what is not as it was sealed.
+
+        ``heads`` are those that were kept elsewhere (:func:`lifecycle.seal.heads_in`): each must be in the chain.
+        """
+        from lifecycle.audit import verify
+
+        return verify(self.database, heads, on_progress)
 
     # --- Time --------------------------------------------------------------------------------
 

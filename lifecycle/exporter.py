@@ -6,7 +6,7 @@ A file appears when it is complete, or not at all. An import takes the CSV of ac
 import csv
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -58,15 +58,20 @@ def export_file(engine: Engine, path: Path | str, what: str, format: str = Forma
         on_progress(rows)
 
     with closing(export(engine, what, format, **options, on_progress=counted)) as lines:
-        try:
-            with _replacing(path) as file:
-                file.writelines(lines)
-        except OSError as error:
-            raise InvalidInput(
-                f"{path} can't be written: {error.strerror}. What was there is unchanged; look at the folder, "
-                "its permissions and the free space."
-            ) from error
+        write_file(path, lines)
     return count
+
+
+def write_file(path: Path, lines: Iterable[str]) -> None:
+    """A file that only the user can read, with these lines; it takes the place of another once it is complete."""
+    try:
+        with _replacing(path) as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} can't be written: {error.strerror}. What was there is unchanged; look at the folder, "
+            "its permissions and the free space."
+        ) from error
 
 
 def export(

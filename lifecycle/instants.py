@@ -92,3 +92,28 @@ def _shift_integer(element: _Shift, compiler: Any, **kw: Any) -> str:
 def _shift_timestamp(element: _Shift, compiler: Any, **kw: Any) -> str:
     instant, micros = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"({instant} + {micros} * interval '1 microsecond')"
+
+
+class _Micros(FunctionElement[int]):
+    """An instant as whole microseconds since 1970, as SQLite keeps it."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "micros"
+
+
+def micros(instant: Any) -> _Micros:
+    """An instant in SQL as whole microseconds since 1970, on both databases."""
+    return _Micros(instant)
+
+
+@compiles(_Micros)
+def _micros_integer(element: _Micros, compiler: Any, **kw: Any) -> str:
+    (instant,) = (compiler.process(clause, **kw) for clause in element.clauses)
+    return str(instant)
+
+
+@compiles(_Micros, "postgresql")
+def _micros_timestamp(element: _Micros, compiler: Any, **kw: Any) -> str:
+    (instant,) = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(extract(epoch FROM {instant}) * 1000000)::bigint"

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from lifecycle.chain import SealReport
 from lifecycle.handlers.log import log as log_handler
 from lifecycle.log import described
 from lifecycle.outbox import DeliveryReport
@@ -102,6 +103,16 @@ def log_risks(found: Iterable[tuple[Risk, int]], before: Mapping[str, int]) -> d
     for name in before.keys() - counts.keys():
         _log.info("no longer at risk", risk=name)
     return counts
+
+
+def log_seal(report: SealReport) -> None:
+    """One line for a run that has sealed something; the ``head`` in a log tells later whether the end was cut off."""
+    rows = {str(stream): count for stream, count in report.rows.items()}
+    if report.waiting:
+        advice = "Rows are sealed once every transaction that was open is over; is one left open?"
+        _log.warning("nothing sealed", consequence="What is new in the record is not sealed yet.", advice=advice)
+    elif report.seals:
+        _log.info("sealed", head=str(report.head), seals=report.seals, rows=rows)
 
 
 def log_handlers(handlers: Mapping[Effect, Any]) -> None:

@@ -57,6 +57,9 @@ class _Metrics(Collector):
         yield _one(
             "destruction_barred", "1 while nothing may be destroyed: clock in doubt, or ledger ahead.", _barred(engine)
         )
+        record = engine.chain.state()
+        yield _by("unsealed_rows", "Rows that no seal covers yet, by what they are of.", "stream", record.unsealed)
+        yield _one("seal_head", "The number of the last seal; it only grows.", record.head.number)
         ages = {beat["daemon"]: (now - beat["seen_at"]).total_seconds() for beat in engine.heartbeats()}
         yield _by("daemon_seen_seconds", "Seconds since each daemon was last seen.", "daemon", ages)
 

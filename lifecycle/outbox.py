@@ -28,7 +28,7 @@ from lifecycle.restore import REMEMBERED, line_of
 from lifecycle.rows import timer_of
 from lifecycle.states import DESTRUCTIVE, Effect
 from lifecycle.store import Store
-from lifecycle.tables import COLUMNS, Status, accounts, outbox
+from lifecycle.tables import ANSWERS, COLUMNS, RECEIPT_OF_TASK, Status, accounts, outbox, receipts
 from lifecycle.task import SMALLEST, DeliverySettings, Handler
 from lifecycle.terms import compile_term
 from lifecycle.terms import now as now_term
@@ -414,7 +414,9 @@ class Courier:
         limit: int | None = None,
     ) -> list[Any]:
         """At most ``limit`` outbox rows as mappings, oldest first."""
-        query = select(outbox).order_by(outbox.c.id).limit(limit)
+        columns = [ANSWERS.label(c.name) if c is outbox.c.receipt else c for c in outbox.c]
+        query = select(*columns).join_from(outbox, receipts, RECEIPT_OF_TASK, isouter=True)
+        query = query.order_by(outbox.c.id).limit(limit)
         if status is not None:
             query = query.where(outbox.c.status == status)
         if account_id is not None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, literal, select, update
+from sqlalchemy import Connection, insert, literal, select, update
 
 from lifecycle.actor import SYSTEM, Request
 from lifecycle.errors import Refused
@@ -21,7 +21,7 @@ from lifecycle.reads import Snapshot
 from lifecycle.rows import Move, Transition, timer_of
 from lifecycle.states import Effect, State
 from lifecycle.store import PROMISES, Entry, Store
-from lifecycle.tables import Status, accounts, outbox
+from lifecycle.tables import Status, accounts, outbox, receipts
 from lifecycle.task import Task, apart
 from lifecycle.terms import holds
 
@@ -162,16 +162,27 @@ class Outcomes:
     def _delivered_before(self) -> Any:
         return select(outbox.c.id).where(self.database.among(outbox.c.id), outbox.c.status == Status.DELIVERED)
 
-    def _mark_delivered(self, connection: Connection, receipts: Mapping[int, str | None], now: datetime) -> None:
-        given = self.database.given(receipts, outbox.c.id.type, outbox.c.receipt.type)
-        connection.execute(
-            # By the key alone: the planner knows how many there are, but not that all of them are still open.
-            update(outbox)
-            .where(outbox.c.id == given.c.key)
-            .values(
-                status=Status.DELIVERED, receipt=given.c.value, finished_at=now, last_error=None, claimed_until=None
-            )
+    def _mark_delivered(self, connection: Connection, answers: Mapping[int, str | None], now: datetime) -> None:
+        """Note that the tasks were delivered, and keep the receipts among the handlers' ``answers``."""
+        given = self.database.given(answers, outbox.c.id.type, receipts.c.text.type)
+        # By the key alone: the planner knows how many there are, but not that all of them are still open.
+        marked = update(outbox).where(outbox.c.id == given.c.key)
+        marked = marked.values(
+            status=Status.DELIVERED, receipt=None, finished_at=now, last_error=None, claimed_until=None
         )
+        if not any(answer is not None for answer in answers.values()):
+            connection.execute(marked)
+            return
+        task = (outbox.c.account_id, outbox.c.number, outbox.c.effect)
+        done: Any
+        if self.database.is_postgresql:  # in one journey to the server
+            done = marked.returning(*task, given.c.value).cte("delivered")
+        else:
+            connection.execute(marked)
+            done = select(*task, given.c.value).join(given, outbox.c.id == given.c.key).subquery("delivered")
+        kept = select(*tuple(done.c)[:3], literal(now, receipts.c.at.type), done.c.value)
+        names = ["account_id", "number", "effect", "at", "text"]
+        connection.execute(insert(receipts).from_select(names, kept.where(done.c.value.is_not(None))))
 
     def _run(self, meaning: tuple[Effect, State], policy: Policy) -> Run:
         """What moves the accounts of the tasks ``ids``, all of one effect, where they are in that state."""

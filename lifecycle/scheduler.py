@@ -32,7 +32,7 @@ import structlog
 from lifecycle import inputs
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput, LifecycleError, PolicyError, SchemaOutdated
-from lifecycle.jobs import PACE, Job, log_batch, log_delivery, log_handlers, log_polling, log_risks
+from lifecycle.jobs import PACE, Job, log_batch, log_delivery, log_handlers, log_polling, log_risks, log_seal
 from lifecycle.log import described
 from lifecycle.machine import TIMERS
 from lifecycle.notify import announcements
@@ -41,8 +41,8 @@ from lifecycle.sweep import SweepReport
 from lifecycle.timetable import STILL_RUNNING, Happened, Timetable
 
 RESYNC = timedelta(seconds=30)
-#: The job that delivers, and the one that counts what endangers a promise; the others bear their timer's event.
-OUTBOX, RISKS = "outbox", "risks"
+#: The jobs that deliver, count what endangers a promise, and seal the record; the others bear their timer's event.
+OUTBOX, RISKS, SEAL = "outbox", "risks", "seal"
 #: What no retry of this process can mend.
 _HOPELESS = (PolicyError, SchemaOutdated)
 #: The longest wait of a timer whose due accounts others hold.
@@ -82,7 +82,7 @@ class Daemon:
         self.engine = engine
         self.name = inputs.reference(name or socket.gethostname(), "The daemon's name (--name gives one)")
         self.jobs = {str(row.event): Job(str(row.event), row.sources) for row in TIMERS}
-        self.jobs |= {name: Job(name) for name in (OUTBOX, RISKS)}
+        self.jobs |= {name: Job(name) for name in (OUTBOX, RISKS, SEAL)}
         self._resync = resync.total_seconds()
         self._loop = Job("deadlines")  # the loop's own look at the database fails and waits as jobs do
         self._beat = Job("heartbeat", first_wait=self._resync)
@@ -90,6 +90,7 @@ class Daemon:
         self._restarts = 0
         self._risks: dict[str, int] = {}
         self._risks_at = 0.0
+        self._seals_at = 0.0
         self._forgets_at = 0.0
         # SimpleQueue.put is reentrant, so that a signal handler may call it; an Event or a Queue is not.
         self._queue: SimpleQueue[Happened | None] = SimpleQueue()
@@ -247,6 +248,7 @@ class Daemon:
         """What every resync does: find what was lost, ask for all that polls, say that this daemon is alive."""
         self.jobs[OUTBOX].asked = True
         self.jobs[RISKS].asked |= now >= self._risks_at
+        self.jobs[SEAL].asked |= now >= self._seals_at
         for job in self.jobs.values():
             if job.registered is not None and job.registered < now - self._resync and job.running_since is None:
                 _log.error("alarm", job=job.name, error="its run was lost", advice="It is registered again.")
@@ -356,6 +358,8 @@ class Daemon:
                 return log_delivery(self.engine.deliver(stop=self._stopping))
             if name == RISKS:
                 return self._count_risks(job.running_since)
+            if name == SEAL:
+                return self._seal(job.running_since)
             return self.engine.sweep(states=job.states, stop=self._stopping, on_batch=log_batch)
         except Exception as error:
             return error
@@ -366,6 +370,10 @@ class Daemon:
         self._risks = log_risks(self.engine.at_risk(), self._risks)
         ended = time.monotonic()
         self._risks_at = ended + (ended - begun) / _RISKS_SHARE
+
+    def _seal(self, begun: float) -> None:
+        log_seal(self.engine.seal(stop=self._stopping))
+        self._seals_at = begun + self.engine.audit.seal_every.total_seconds()
 
     def _hear(self) -> None:
         """Wake the loop whenever another process has announced a change; listens again when the line is cut.

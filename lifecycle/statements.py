@@ -34,6 +34,12 @@ class Statement:
             for row in cursor.fetchall()
         ]
 
+    def tuples(self, connection: Connection, parameters: Parameters) -> list[tuple[Any, ...]]:
+        """Run a query; its rows just as the driver gives them."""
+        compiled = self._for(connection)
+        cursor = to_driver(connection, compiled.text, compiled.bound(parameters))
+        return list(cursor.fetchall())
+
     def run(self, connection: Connection, parameters: Parameters) -> int:
         """Run a change; how many rows it changed."""
         compiled = self._for(connection)

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from lifecycle.actor import SYSTEM, Actor, Request, Role
+from lifecycle.append_only import protect
 from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal, on_file
@@ -58,6 +59,7 @@ from lifecycle.tables import (
     owners,
     personal_data,
     readable_view,
+    receipts,
     refused_attempts,
     schema,
     schema_info,
@@ -122,6 +124,7 @@ class Store(Reads):
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             found = self._upgrade(connection)
             schema().create_all(connection)
+            protect(connection)
             if found is None:
                 connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
             if connection.scalar(select(clock_readings.c.id)) is None:
@@ -130,7 +133,7 @@ class Store(Reads):
                 secret = self.vault.new_secret(LOOKUP)
                 connection.execute(insert(lookup_secrets).values(id=1, **secret._asdict()))
             if not self.database.is_postgresql:
-                for model in (accounts, history, outbox):
+                for model in (accounts, history, receipts, outbox):
                     connection.execute(text(readable_view(model)))
             self.check_schema(connection)
 

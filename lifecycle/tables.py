@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 from sqlalchemy import literal as sql_literal
 from sqlmodel import Field, SQLModel
@@ -31,6 +32,7 @@ from lifecycle.errors import DefinitionError
 from lifecycle.instants import Instant
 from lifecycle.invariants import INVARIANTS
 from lifecycle.policy import Policy
+from lifecycle.seal import Stream
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Party, Plan, State, Step
 from lifecycle.states import account as account_scope
 from lifecycle.terms import compile_term
@@ -226,7 +228,8 @@ class Outbox(Base, table=True):
     """An effect owed to the outside world, written with the change that owes it.
 
     ``attempts`` counts claims and fences them: an outcome counts only for the claim it comes from.
-    The dates are those that the account was promised when the effect was owed.
+    The dates are those that the account was promised when the effect was owed. ``receipt`` is what some of its handlers
+    have confirmed while others have not: once it is delivered, the answers are in :class:`ReceiptGiven`.
     """
 
     id: int | None = _number()
@@ -247,6 +250,36 @@ class Outbox(Base, table=True):
     receipt: str | None = _text(default=None)
 
     __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
+
+
+class ReceiptGiven(Base, table=True):
+    """Append-only: what the handlers of a delivered task answered, where they did."""
+
+    __tablename__ = "receipt"
+    id: int | None = _number()
+    account_id: str = _reference()
+    number: int = Field(sa_type=Integer)
+    effect: Effect = Field(sa_type=words("effect", Effect)())
+    at: datetime = _instant(nullable=False)
+    text: str = _text()
+
+    __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
+
+
+class SealMade(Base, table=True):
+    """Append-only: a link of the chain over history and receipts (:class:`lifecycle.seal.Seal`)."""
+
+    __tablename__ = "seal"
+    number: int = Field(primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False})
+    stream: Stream = Field(sa_type=words("stream", Stream)())
+    rows: int = Field(sa_type=Integer)
+    to_id: int = Field(sa_type=BigInteger)
+    sealed_at: datetime = _instant(nullable=False)
+    previous: bytes = Field(sa_type=LargeBinary)
+    digests: bytes = Field(sa_type=LargeBinary)
+    hash: bytes = Field(sa_type=LargeBinary)
+
+    __table_args__ = (UniqueConstraint("stream", "to_id"),)
 
 
 class RefusedAttempt(Base, table=True):
@@ -390,6 +423,7 @@ def table(model: type[SQLModel]) -> Table:
 accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
 personal_data, stated_reasons, lookup_secrets = table(PersonalData), table(StatedReason), table(LookupSecret)
 history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
+receipts, seals = table(ReceiptGiven), table(SealMade)
 adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
 cancellation_requests, cancellation_tokens = table(CancellationRequest), table(CancellationToken)
 owner_changes = table(OwnerChange)
@@ -397,8 +431,17 @@ brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
 clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
 ledger_positions = table(LedgerPosition)
 
+#: What is append-only: the history, the receipts, and the seals of both.
+RECORD = (history, receipts, seals)
 #: A request that destroys and is not settled; of each effect an account has one at most.
 LIVE_REQUEST = outbox.c.effect.in_(DESTRUCTIVE) & outbox.c.status.in_((Status.PENDING, Status.PARKED))
+#: The receipt of a delivered task; until then the task keeps what some of its handlers have said.
+RECEIPT_OF_TASK = (
+    (receipts.c.account_id == outbox.c.account_id)
+    & (receipts.c.number == outbox.c.number)
+    & (receipts.c.effect == outbox.c.effect)
+)
+ANSWERS = func.coalesce(receipts.c.text, outbox.c.receipt)
 #: The account's columns by name, as terms are compiled over them.
 COLUMNS: Mapping[str, Any] = dict(accounts.c)
 

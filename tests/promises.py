@@ -13,7 +13,7 @@ from lifecycle import Effect, Engine, State, Task
 from lifecycle.machine import due
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.states import CANCELLED, DESTRUCTIVE, entitlements
-from lifecycle.tables import Status, outbox
+from lifecycle.tables import Status, outbox, receipts
 
 COMPANY_EVENTS = ("cancel_expired_trial", "cancel_unpaid", "cancel_inactive")
 THIRTY_DAYS = timedelta(days=30)
@@ -151,12 +151,11 @@ def claims_of_destruction_have_receipts(engine: Engine) -> None:  # 5
             .where(outbox.c.effect.in_(DESTRUCTIVE), outbox.c.status.in_((Status.PENDING, Status.PARKED)))
             .group_by(outbox.c.account_id, outbox.c.effect)
         ).all()
-        receipts: dict[tuple[str, Any], str | None] = {
-            (row.account_id, row.effect): row.receipt
-            for row in connection.execute(select(outbox).where(outbox.c.status == Status.DELIVERED))
+        given: dict[tuple[str, Any], str] = {
+            (row.account_id, row.effect): row.text for row in connection.execute(select(receipts))
         }
     assert all(count == 1 for _, _, count in live)
     for account in engine.accounts():
         for state, effect in ((State.CONTENT_DELETED, Effect.DELETE_CONTENT), (State.PURGED, Effect.PURGE_BACKUPS)):
             if account.state is state and any(e.event == effect for e in engine.history(account.id)):
-                assert receipts.get((account.id, effect)), f"{account!r} has no receipt for {effect}"
+                assert given.get((account.id, effect)), f"{account!r} has no receipt for {effect}"

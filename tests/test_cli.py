@@ -670,6 +670,7 @@ def test_what_customers_wrote_does_nothing_to_a_terminal(
         engine.store.write_personal(written, engine.store.load(written, "acme"), hostile)
     engine.close()
     with sqlite3.connect(database) as connection:
+        connection.execute("DROP TRIGGER history_refuses_update")
         connection.execute("UPDATE history SET reason = ?, actor = ?", [HOSTILE, HOSTILE])
         connection.execute("UPDATE outbox SET last_error = ?", [HOSTILE])
     connection.close()

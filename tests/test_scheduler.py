@@ -23,7 +23,7 @@ from lifecycle.ledger import Ledger
 from lifecycle.machine import TIMERS
 from lifecycle.outbox import DeliveryReport
 from lifecycle.risks import RISKS
-from lifecycle.scheduler import OUTBOX, Daemon
+from lifecycle.scheduler import OUTBOX, SEAL, Daemon
 from lifecycle.scheduler import RISKS as COUNT_RISKS
 from lifecycle.sweep import SweepReport
 
@@ -101,8 +101,8 @@ def calls_of(engine: Engine, monkeypatch: pytest.MonkeyPatch, method: str, act: 
 # --- Registering -----------------------------------------------------------------------------------
 
 
-def test_there_is_one_job_for_each_timer_one_for_the_outbox_and_one_that_counts_risks(live: Engine) -> None:
-    assert set(Daemon(live).jobs) == TIMER_NAMES | {OUTBOX, COUNT_RISKS}
+def test_there_is_one_job_for_each_timer_and_one_each_that_delivers_counts_risks_and_seals(live: Engine) -> None:
+    assert set(Daemon(live).jobs) == TIMER_NAMES | {OUTBOX, COUNT_RISKS, SEAL}
 
 
 def test_a_timer_is_registered_at_its_earliest_deadline_and_one_without_accounts_is_not(live: Engine) -> None:

@@ -1,6 +1,7 @@
 """The commands that export accounts and history."""
 
 import sys
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,13 +69,25 @@ def export_history(
 
 
 def _export(run: Run, what: str, format: str, file: Path | None, state: str | None, account: str | None) -> None:
-    from lifecycle.exporter import Format, export, export_file
+    from lifecycle.exporter import Format, export
     from lifecycle.states import State
 
     parsing.nearest(format, Format, "format")
     if state is not None:
         parsing.nearest(state, State, "state")
     chosen: dict[str, Any] = {"state": state, "account_id": account}
+    done = send(lambda upto: export(run.engine, what, format, **chosen, on_progress=upto), file)
+    if file is not None:
+        output.say(f"Wrote {done:,} {'accounts' if what == 'accounts' else 'entries'} to {file}.")
+
+
+def send(export: Callable[[Callable[[int], None]], Generator[str]], file: Path | None) -> int:
+    """Write an export to a file, once it is complete, or to standard output; how many rows it had.
+
+    ``export`` is given what wants to hear how many rows were read, and gives the lines.
+    """
+    from lifecycle.exporter import write_file
+
     to_terminal = file is None and sys.stdout.isatty()
     with nullcontext(lambda count: None) if to_terminal else progress("Exporting", None) as advance:
         done = 0
@@ -84,14 +97,13 @@ def _export(run: Run, what: str, format: str, file: Path | None, state: str | No
             advance(rows - done)
             done = rows
 
-        if file is not None:
-            export_file(run.engine, file, what, format, **chosen, on_progress=upto)
-        else:
-            with closing(export(run.engine, what, format, **chosen, on_progress=upto)) as lines:
-                for line in lines:
-                    if to_terminal:
-                        output.say(line.removesuffix("\n"))
-                    else:
-                        sys.stdout.buffer.write(line.encode())  # whatever the locale says, it is UTF-8
-    if file is not None:
-        output.say(f"Wrote {done:,} {'accounts' if what == 'accounts' else 'entries'} to {file}.")
+        with closing(export(upto)) as lines:
+            if file is not None:
+                write_file(file, lines)
+                return done
+            for line in lines:
+                if to_terminal:
+                    output.say(line.removesuffix("\n"))
+                else:
+                    sys.stdout.buffer.write(line.encode())  # whatever the locale says, it is UTF-8
+    return done

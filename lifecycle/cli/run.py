@@ -43,7 +43,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help=f"TOML with policy, handlers, delivery, safety and requests; else {CONFIG_VARIABLE}, else none.",
+        help=f"TOML with policy, handlers, delivery, safety, requests and audit; else {CONFIG_VARIABLE}, else none.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -112,6 +112,7 @@ class Run:
                 safety=config.safety,
                 keys=config.keys,
                 requests=config.requests,
+                audit=config.audit,
             )
             self._engine = engine
             self._check_file(create)
@@ -207,6 +208,7 @@ def _with_options(function: Callable[..., None], options: dict[str, Any]) -> Cal
 
 
 _GROUPS = {
+    "audit": "The record of what happened: seal it, check that nothing in it was changed, export it for an auditor.",
     "brake": "The brake on destruction: what it lets through, what waits for it.",
     "export": "Exports of any size, to a file or to standard output.",
     "hold": "Legal holds: nothing of the account is destroyed while one is in force.",

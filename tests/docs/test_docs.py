@@ -183,7 +183,7 @@ def test_the_examples_of_a_page_run_in_their_order(page: Path, world: Path, monk
             for line in commands(block):
                 run(line, monkeypatch)
         elif block.language == "toml" and re.search(
-            r"^\[\[?(policy|handlers|delivery|safety)\b", block.text, re.MULTILINE
+            r"^\[\[?(policy|handlers|delivery|safety|audit)\b", block.text, re.MULTILINE
         ):
             file = world / "block.toml"
             file.write_text(block.text, encoding="utf-8")
@@ -492,6 +492,40 @@ def test_the_example_handler_does_not_follow_a_link_out_of_its_folder(content: P
     (content / "link").symlink_to(tmp_path / "elsewhere")
     assert erase(content, account_id="link").returncode == 1
     assert (tmp_path / "elsewhere").exists()
+
+
+# --- The auditor's program -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def auditor(tmp_path: Path) -> Path:
+    """The program of docs/audit.md, in a file."""
+    (block,) = (block for block in blocks(REPOSITORY / "docs" / "audit.md") if block.language == "python")
+    (tmp_path / "check.py").write_text(block.text, encoding="utf-8")
+    return tmp_path / "check.py"
+
+
+def test_the_auditors_program_checks_an_export_and_finds_what_was_changed(world: Path, auditor: Path) -> None:
+    lifecycle("import", "accounts.csv")
+    lifecycle("audit", "seal")
+    lifecycle("open", "acme", "--company", "Acme Ltd", "--owner", "ann@acme.test")
+    lifecycle("audit", "seal")
+    lifecycle("hold", "place", "acme", "--reason", "court order")
+    lifecycle("audit", "export", "--output", "record.jsonl")
+    record = world / "record.jsonl"
+    lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def checked(*changed: str) -> "subprocess.CompletedProcess[str]":
+        record.write_text("".join(changed), encoding="utf-8")
+        return subprocess.run([sys.executable, auditor, record], capture_output=True, text=True, check=False)
+
+    assert checked(*lines).stdout.strip() == json.loads(lifecycle("audit", "head", "--json"))["head"]
+    named = json.loads(lines[0])["account_id"]
+    assert f"history of account {named}, number 1" in checked(lines[0].replace("system:", "admin:"), *lines[1:]).stderr
+    assert "seal 1: " in checked(*lines[1:]).stderr
+    place = next(place for place, line in enumerate(lines) if '"seal"' in line)
+    altered = lines[place].replace('"sealed_at": 1', '"sealed_at": 2')
+    assert "seal 1 was altered" in checked(*lines[:place], altered, *lines[place + 1 :]).stderr
 
 
 if __name__ == "__main__":
