@@ -14,6 +14,8 @@ A map of the package, from the bottom up::
     machine     TRANSITIONS, and the decision on one account
     invariants, instants, tables, database  the schema, derived from the definition
     seal, append_only, chain, audit         the record can't be changed unseen: triggers, seals, their check
+    upgrade                                 what an earlier version has stored, as this one stores it
+    privileges, roles                       who may do what with which table on PostgreSQL
     gate, brake, ledger, restore            what holds destruction back, and what remembers it
     reads, store, sweep, outbox, handover   one change, a million changes, and what is owed for them
     holds, certificate                      legal holds; what was destroyed, and what every store answered
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         NotAuthorised,
         PlanChanged,
         PolicyError,
+        PrivilegeMissing,
         Refused,
         SchemaOutdated,
         TokenRefused,
@@ -86,6 +89,7 @@ _ERRORS = (
     "NotAuthorised",
     "PlanChanged",
     "PolicyError",
+    "PrivilegeMissing",
     "Refused",
     "SchemaOutdated",
     "TokenRefused",

@@ -42,7 +42,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import StaticPool
 
 from lifecycle.characters import shown
-from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, SchemaOutdated
+from lifecycle.errors import Conflict, DatabaseUnavailable, InvalidInput, PrivilegeMissing, SchemaOutdated
 from lifecycle.statements import to_driver
 
 #: How long a writer waits for another before it gives up.
@@ -84,6 +84,7 @@ class Database:
             self._engine = self._create_engine()
         self._turns: Callable[[], AbstractContextManager[None]] = nullcontext if self.is_postgresql else Turns().taken
         self._reader = self._engine.execution_options(lifecycle_reads=True)
+        self._rights: dict[tuple[str, str], bool] = {}
 
     def _create_engine(self) -> Engine:
         # hide_parameters: a traceback must never show a customer's row.
@@ -123,6 +124,18 @@ class Database:
         """One transaction that only reads: every statement sees what the first one saw, and nobody is blocked."""
         with translated(), self._reader.begin() as connection:
             yield connection
+
+    def may(self, connection: Connection, privilege: str, table: str) -> bool:
+        """Whether this database's user has a privilege (``"SELECT"``) on a table; asked of the database once.
+
+        SQLite has no users: whoever may open the file may do everything.
+        """
+        if not self.is_postgresql:
+            return True
+        right = (table, privilege)
+        if right not in self._rights:
+            self._rights[right] = bool(connection.scalar(select(func.has_table_privilege(*right))))
+        return self._rights[right]
 
     def among(self, column: Any) -> Any:
         """``column`` is one of the bound ``ids`` (see :meth:`ids`), however many there are."""
@@ -321,6 +334,11 @@ def translated() -> Iterator[None]:
         if state in ("42703",) or "no such column" in text:
             raise SchemaOutdated(
                 f"The database's schema is another version's ({text}); run `lifecycle init`."
+            ) from error
+        if state == "42501":
+            raise PrivilegeMissing(
+                f"The database user lacks a right ({text}), so nothing was done; connect as a user whose role has it "
+                "(`lifecycle init --roles`)."
             ) from error
         if isinstance(error, IntegrityError):
             # Not chained: the driver's own message quotes the whole row.

@@ -66,7 +66,9 @@ def _database(engine: Engine) -> Iterator[Finding]:
 def _handlers(engine: Engine) -> Iterator[Finding]:
     """Destruction needs a handler with a receipt, and a notice that is only logged reaches nobody."""
     for effect in DESTRUCTIVE:
-        if effect in engine.handlers:
+        if not engine.may_destroy:
+            yield Finding(Level.OK, "handlers", f"{effect} is left to a daemon whose database user may destroy.")
+        elif effect in engine.handlers:
             yield Finding(Level.OK, "handlers", f"{effect} has a handler.")
         else:
             yield Finding(
@@ -135,6 +137,8 @@ def _ledger(engine: Engine) -> Iterator[Finding]:
     except LedgerUnusable as error:
         yield Finding(Level.PROBLEM, "ledger", str(error))
         return
+    if report is None and not engine.may_destroy:
+        return  # it is the destroyer's
     if report is None:
         yield Finding(
             Level.WARNING,
@@ -200,6 +204,13 @@ def _daemons(engine: Engine) -> Iterator[Finding]:
             f"No daemon was seen in the last {duration_words(SILENCE)}; {seen}.",
             "Start `lifecycle daemon`.",
         )
+    elif not any(beat["destroys"] for beat in alive):
+        yield Finding(
+            Level.PROBLEM,
+            "destroyer",
+            f"None of the {len(alive):,} daemons that were seen may destroy: deletions and purges wait.",
+            "Start a `lifecycle daemon` whose database user is a member of the role destroyer.",
+        )
     for beat in alive:
         if beat["trouble"]:
             yield Finding(
@@ -207,6 +218,23 @@ def _daemons(engine: Engine) -> Iterator[Finding]:
             )
         else:
             yield Finding(Level.OK, "daemon", f"Daemon {beat['daemon']} was seen {beat['seen_at']:%H:%M:%S} UTC.")
+
+
+def _database_user(engine: Engine) -> Iterator[Finding]:
+    """A process that is the tables' owner could rewrite history; one that may destroy need not be every one."""
+    user = engine.database_user()
+    if user is None:
+        return
+    if user.superuser or user.owner:
+        is_ = "a superuser" if user.superuser else "the tables' owner"
+        yield Finding(
+            Level.WARNING,
+            "database user",
+            f"{user.name} is {is_}, whom no grant and no trigger holds back.",
+            "Make roles with `lifecycle init --roles`, and connect as a user of one of them.",
+        )
+    else:
+        yield Finding(Level.OK, "database user", f"{user.name} {'may' if engine.may_destroy else 'may not'} destroy.")
 
 
 def _approval(engine: Engine) -> Iterator[Finding]:
@@ -263,6 +291,7 @@ def _reviews(engine: Engine) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _database,
+    _database_user,
     _clock,
     _brake,
     _ledger,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what only some callers use is imported when it is used: `li
     from lifecycle.bulk import BulkPlan
     from lifecycle.chain import Chain, SealReport
     from lifecycle.outbox import Courier, DeliveryReport
+    from lifecycle.privileges import DatabaseRole
     from lifecycle.sweep import Sweeper, SweepReport
 
 T = TypeVar("T")
@@ -98,11 +99,13 @@ class Engine(Ownership):
 
     # --- Set-up ------------------------------------------------------------------------------
 
-    def migrate(self) -> None:
+    def migrate(self, *, role_prefix: str | None = None) -> None:
         """Create or upgrade the schema, and adopt this engine's policy where the database keeps another.
 
-        Adoption moves every account's next date; dates that were stamped stay.
+        Adoption moves every account's next date; dates that were stamped stay. With ``role_prefix``, PostgreSQL's roles
+        of these names are made, the tables are made over to the owner among them, and each gets its grants.
         """
+        roles = None if role_prefix is None else self.database_roles(role_prefix)
         self.store.migrate()
         if self.ledger is not None:
             self.ledger.create()
@@ -113,7 +116,19 @@ class Engine(Ownership):
                 from lifecycle.sweep import Sweeper
 
                 Sweeper(self.store, wanted).adopt(connection, kept, self.clock.now())
+            elif not self.store.keeps(connection, wanted):  # the same, as a release with fewer settings recorded it
+                self.store.record_policy(connection, wanted, self.clock.now())
+            if roles is not None:
+                from lifecycle.roles import establish
+
+                establish(connection, roles)
         self._policy = wanted
+
+    def database_roles(self, prefix: str) -> "Mapping[DatabaseRole, str]":
+        """The names of PostgreSQL's roles with this prefix; raises :class:`InvalidInput` on SQLite, which has none."""
+        from lifecycle.roles import named
+
+        return named(self.database, prefix)
 
     @property
     def policy(self) -> Policy:

@@ -14,6 +14,7 @@
     ├── ClockInDoubt           the clock can't be right, so nothing moves by it
     ├── LedgerUnusable         the ledger can't be read or written, or is shorter than it was
     ├── KeyMissing             personal data is sealed under a key that the settings don't have
+    ├── PrivilegeMissing       the database user lacks a right
     ├── SchemaOutdated         the database has no schema, or one of another version
     └── Refused                the definition says no; ``reasons`` lists every reason
         ├── NoSuchTransition   the event does not leave the account's present state
@@ -69,6 +70,10 @@ class ClockInDoubt(LifecycleError):
 
 class KeyMissing(LifecycleError):
     """Personal data can't be opened with the keys of the settings. Nothing was changed."""
+
+
+class PrivilegeMissing(LifecycleError):
+    """The database user lacks a right that this takes. Nothing was changed; connect as another."""
 
 
 class LedgerUnusable(LifecycleError):

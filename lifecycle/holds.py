@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, select
 
-from lifecycle.reads import Reads, reading_reasons
+from lifecycle.reads import Reads
 from lifecycle.tables import history, legal_holds
 
 _IN_FORCE = legal_holds.c.released_at.is_(None)
@@ -25,7 +25,8 @@ def listed(
         rows = rows.where(_IN_FORCE)
     if account_id is not None:
         rows = rows.where(legal_holds.c.account_id == account_id)
-    return [reads.with_reason(row) for row in connection.execute(reading_reasons(rows)).mappings()]
+    reasoned = reads.reading_reasons(connection, rows)
+    return [reads.with_reason(row) for row in connection.execute(reasoned).mappings()]
 
 
 def ended(connection: Connection, now: datetime) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from lifecycle.chain import SealReport
 from lifecycle.handlers.log import log as log_handler
 from lifecycle.log import described
 from lifecycle.outbox import DeliveryReport
+from lifecycle.precautions import LEFT_TO_OTHERS
 from lifecycle.risks import Risk
 from lifecycle.states import DESTRUCTIVE, Effect, State
 
@@ -66,7 +67,8 @@ class Job:
         self.not_before = time.monotonic() + PACE
 
     def withheld_because(self, reason: str | None) -> None:
-        """Say so when destruction begins to be withheld, or to go on."""
+        """Say so when destruction begins to be withheld, or to go on. What is left to others is no alarm."""
+        reason = None if reason == LEFT_TO_OTHERS else reason
         if reason is not None and self.withheld is None:
             _log.error("alarm", job=self.name, error="destruction is withheld", advice=reason)
         elif reason is None and self.withheld is not None:
@@ -115,9 +117,11 @@ def log_seal(report: SealReport) -> None:
         _log.info("sealed", head=str(report.head), seals=report.seals, rows=rows)
 
 
-def log_handlers(handlers: Mapping[Effect, Any]) -> None:
-    """Say plainly which effects nobody carries out."""
-    for effect in DESTRUCTIVE:
+def log_handlers(handlers: Mapping[Effect, Any], may_destroy: bool) -> None:
+    """Say plainly which effects nobody carries out, and whether destruction is left to others."""
+    if not may_destroy:
+        _log.info("destruction is left to others", reason=LEFT_TO_OTHERS)
+    for effect in DESTRUCTIVE if may_destroy else ():
         if effect not in handlers:
             _log.warning(
                 "no handler",

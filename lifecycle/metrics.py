@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from lifecycle.engine import Engine
 from lifecycle.errors import ClockInDoubt
+from lifecycle.precautions import LEFT_TO_OTHERS
 from lifecycle.risks import RISKS
 
 
@@ -66,7 +67,7 @@ class _Metrics(Collector):
 
 def _barred(engine: Engine) -> bool:
     try:
-        return engine.barred() is not None
+        return engine.barred() not in (None, LEFT_TO_OTHERS)
     except ClockInDoubt:
         return True
 

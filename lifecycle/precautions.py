@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lifecycle import inputs
 from lifecycle.actor import Actor, Role, known
 from lifecycle.clock import SystemClock
-from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised
+from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised, PrivilegeMissing
 from lifecycle.questions import Questions
 from lifecycle.safety import Safety
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:  # what only some callers use is imported when it is used
     from lifecycle.gate import ClockGate, Doubt
     from lifecycle.ledger import Ledger
     from lifecycle.restore import LedgerReport
+    from lifecycle.roles import DatabaseUser
+
+
+#: Why nothing is destroyed by a process whose database user may not.
+LEFT_TO_OTHERS = (
+    "This database user may not destroy; that is left to a daemon of the role destroyer (`lifecycle init --roles`)."
+)
 
 
 class Precautions(Questions):
@@ -28,7 +35,24 @@ class Precautions(Questions):
         doubt = self.clock_doubt()
         if doubt is not None and doubt.stops:
             raise ClockInDoubt(str(doubt))
-        return self._forgotten() if doubt is None else str(doubt)
+        if doubt is not None:
+            return str(doubt)
+        return self._forgotten() if self.may_destroy else LEFT_TO_OTHERS
+
+    @cached_property
+    def may_destroy(self) -> bool:
+        """Whether this engine's database user may destroy; asked once. On SQLite everybody may."""
+        with self.database.read() as connection:
+            return self.store.may_destroy(connection)
+
+    def database_user(self) -> "DatabaseUser | None":
+        """Whom this engine is to PostgreSQL; None on SQLite, which has no users."""
+        if not self.database.is_postgresql:
+            return None
+        from lifecycle.roles import database_user
+
+        with self.database.read() as connection:
+            return database_user(connection)
 
     # --- The clock ---------------------------------------------------------------------------
 
@@ -103,7 +127,7 @@ class Precautions(Questions):
             return None
         from lifecycle.restore import Restore
 
-        report = Restore(self.store, self.ledger).check(self.clock.now())
+        report = Restore(self.store, self.ledger).check(self.clock.now(), note=self.may_destroy)
         self._agrees_with_ledger = not report.behind
         return report
 
@@ -115,6 +139,8 @@ class Precautions(Questions):
         who = _admin(actor, "Nothing is brought forward:")
         if self.ledger is None:
             return None
+        if not self.may_destroy:
+            raise PrivilegeMissing(f"Nothing is brought forward, since that asks for destruction. {LEFT_TO_OTHERS}")
         from lifecycle.restore import Restore
 
         return Restore(self.store, self.ledger).apply(self.clock.now(), self.policy, who)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, literal, select, text, union_all
+from sqlalchemy import Connection, bindparam, exists, func, literal, null, select, text, union_all
 
 from lifecycle.characters import shown
 from lifecycle.database import Database
@@ -22,6 +22,7 @@ from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
 from lifecycle.personal import NOTHING, Person, Personal, Sealed, open_reason
 from lifecycle.policy import Policy
+from lifecycle.privileges import KEYS
 from lifecycle.statements import Statement
 from lifecycle.states import DESTRUCTIVE, SUSPENDED, Effect, Event, State, Step
 from lifecycle.tables import (
@@ -72,15 +73,17 @@ _POLICY_VERSION = select(adopted_policies.c.version).order_by(adopted_policies.c
 #: The account's row with what is sealed beside it.
 _SEALED = (personal_data.c.key_id, personal_data.c.wrapped, personal_data.c.data)
 _ACCOUNTS = select(accounts, *_SEALED).outerjoin(personal_data, personal_data.c.account_id == accounts.c.id)
+#: The same for whoever may not read what is sealed: as of accounts that were purged.
+_ACCOUNTS_ALONE = select(accounts, *(null().label(column.name) for column in _SEALED))
 _ACCOUNT = _ACCOUNTS.where(accounts.c.id == bindparam("wanted"))
 _KEPT = _POLICY_VERSION.scalar_subquery().label("kept")
 _ONE, _ONE_LOCKED = Statement(_ACCOUNT), Statement(_ACCOUNT.with_for_update(of=accounts))
+_ONE_ALONE = Statement(_ACCOUNTS_ALONE.where(accounts.c.id == bindparam("wanted")))
 _SEEN_AT = select(clock_readings.c.seen_at).scalar_subquery().label("clock_seen_at")
 _ONE_TO_CHANGE = Statement(_ACCOUNT.add_columns(_KEPT, _SEEN_AT).with_for_update(of=accounts))
 
 
-def reading_reasons(entries: Any) -> Any:
-    """A query that reads entries of the history, reading also what :meth:`Reads.with_reason` needs."""
+def _reading_reasons(entries: Any) -> Any:
     stated_here = (stated_reasons.c.account_id == history.c.account_id) & (stated_reasons.c.number == history.c.number)
     return (
         entries.add_columns(stated_reasons.c.data.label("stated"), personal_data.c.key_id, personal_data.c.wrapped)
@@ -89,7 +92,12 @@ def reading_reasons(entries: Any) -> Any:
     )
 
 
-_ENTRIES = reading_reasons(select(*(column for column in history.c if column is not history.c.id)))
+def _without_reasons(entries: Any) -> Any:
+    return entries.add_columns(*(null().label(name) for name in ("stated", "key_id", "wrapped")))
+
+
+_ENTRIES = select(*(column for column in history.c if column is not history.c.id))
+_ENTRIES_WITH_REASONS, _ENTRIES_ALONE = _reading_reasons(_ENTRIES), _without_reasons(_ENTRIES)
 _CASES = (
     select(legal_holds.c.account_id, legal_holds.c.case)
     .where(legal_holds.c.released_at.is_(None))
@@ -195,6 +203,24 @@ class Reads:
             self._secret = self.vault.secret(LOOKUP, AccountKey(row.key_id, row.wrapped))
         return lookup_key(self._secret, purpose, text)
 
+    def may_destroy(self, connection: Connection) -> bool:
+        """Whether this database's user may delete accounts' keys, and so may purge."""
+        return self.database.may(connection, "DELETE", KEYS)
+
+    def opens_personal(self, connection: Connection) -> bool:
+        """Whether this database's user may read what is sealed; to others it is as if it had been purged."""
+        return self.database.may(connection, "SELECT", KEYS)
+
+    def reading_reasons(self, connection: Connection, entries: Any) -> Any:
+        """A query that reads entries of the history, reading also what :meth:`with_reason` needs."""
+        return _reading_reasons(entries) if self.opens_personal(connection) else _without_reasons(entries)
+
+    def _accounts(self, connection: Connection) -> Any:
+        return _ACCOUNTS if self.opens_personal(connection) else _ACCOUNTS_ALONE
+
+    def _entries(self, connection: Connection) -> Any:
+        return _ENTRIES_WITH_REASONS if self.opens_personal(connection) else _ENTRIES_ALONE
+
     def check_schema(self, connection: Connection) -> None:
         """Raise :class:`SchemaOutdated` unless the schema is the one that this version of the package reads."""
         found = connection.scalar(select(schema_info.c.version))
@@ -218,6 +244,10 @@ class Reads:
         )
         return None if settings is None else Policy.from_mapping(json.loads(settings))
 
+    def keeps(self, connection: Connection, policy: Policy) -> bool:
+        """Whether ``policy`` is in force under the version that it has today."""
+        return connection.scalar(_POLICY_VERSION) == policy.version
+
     def require_policy(self, connection: Connection, policy: Policy) -> None:
         """Raise :class:`PolicyError` unless ``policy`` is in force, and stays so until the transaction ends."""
         self.hold_policy(connection)
@@ -226,7 +256,8 @@ class Reads:
     def load(self, connection: Connection, account_id: str, *, lock: bool = False) -> Snapshot:
         """The account, locked for the transaction if ``lock``; raises :class:`AccountNotFound`."""
         check_id(account_id)
-        rows = (_ONE_LOCKED if lock else _ONE).rows(connection, {"wanted": account_id})
+        one = _ONE_LOCKED if lock else _ONE if self.opens_personal(connection) else _ONE_ALONE
+        rows = one.rows(connection, {"wanted": account_id})
         if not rows:
             raise _not_found(account_id)
         return self._snapshot(connection, rows[0])
@@ -261,7 +292,8 @@ class Reads:
 
     def load_many(self, connection: Connection, ids: Sequence[str]) -> list[Snapshot]:
         """The accounts with these ids, unlocked; ids that do not exist are left out."""
-        rows = connection.execute(_ACCOUNTS.where(self.database.among(accounts.c.id)), {"ids": self.database.ids(ids)})
+        query = self._accounts(connection).where(self.database.among(accounts.c.id))
+        rows = connection.execute(query, {"ids": self.database.ids(ids)})
         return self._snapshots(connection, rows.mappings().all())
 
     def sealed_of(self, connection: Connection, ids: Iterable[str]) -> dict[str, Sealed]:
@@ -284,7 +316,7 @@ class Reads:
         return HistoryEntry(**self.with_reason(row))
 
     def with_reason(self, row: Mapping[Any, Any]) -> dict[str, Any]:
-        """A row of :func:`reading_reasons` with the reason that a person stated; None once its key was destroyed."""
+        """A row of :meth:`reading_reasons` with the reason that a person stated; None once its key was destroyed."""
         columns = dict(row)
         stated, key_id, wrapped = (columns.pop(name) for name in ("stated", "key_id", "wrapped"))
         if stated is not None and wrapped is not None:
@@ -295,7 +327,9 @@ class Reads:
     def replayed(self, connection: Connection, account_id: str, request_id: str) -> HistoryEntry | None:
         """The entry that an earlier request with the same id made, if there was one."""
         row = (
-            connection.execute(_ENTRIES.where(history.c.account_id == account_id, history.c.request_id == request_id))
+            connection.execute(
+                self._entries(connection).where(history.c.account_id == account_id, history.c.request_id == request_id)
+            )
             .mappings()
             .one_or_none()
         )
@@ -303,13 +337,14 @@ class Reads:
 
     def history(self, connection: Connection, account_id: str) -> list[HistoryEntry]:
         """The account's entries, oldest first."""
-        rows = connection.execute(_ENTRIES.where(history.c.account_id == account_id).order_by(history.c.number))
+        query = self._entries(connection).where(history.c.account_id == account_id)
+        rows = connection.execute(query.order_by(history.c.number))
         return [self._entry(row) for row in rows.mappings()]
 
     def entry(self, connection: Connection, account_id: str, number: int) -> HistoryEntry:
         """One entry of the account's history, which must be there."""
-        here = _ENTRIES.where(history.c.account_id == account_id, history.c.number == number)
-        return self._entry(connection.execute(here).mappings().one())
+        here = (history.c.account_id == account_id) & (history.c.number == number)
+        return self._entry(connection.execute(self._entries(connection).where(here)).mappings().one())
 
     def count_entries(self, connection: Connection, account_id: str, event: Event, actor: str, since: datetime) -> int:
         """How often ``actor`` fired an event on the account after ``since``."""
@@ -369,10 +404,10 @@ class Reads:
         """
         last: Any = None
         while True:
-            query = _ACCOUNTS.where(*where).order_by(*order).limit(_PAGE)
-            if last is not None:
-                query = query.where(_after(order, last))
             with self.database.read() as connection:
+                query = self._accounts(connection).where(*where).order_by(*order).limit(_PAGE)
+                if last is not None:
+                    query = query.where(_after(order, last))
                 rows = connection.execute(query).mappings().all()
                 page = self._snapshots(connection, rows) if rows else []
             if page:
@@ -388,11 +423,11 @@ class Reads:
         conditions = [_COMPARISONS[comparison](accounts.c[column], value) for column, comparison, value in tests]
         if after is not None:
             conditions.append(accounts.c.id > after)
-        return self._page(connection, _ACCOUNTS.where(*conditions).limit(limit), lock)
+        return self._page(connection, self._accounts(connection).where(*conditions).limit(limit), lock)
 
     def page_of(self, connection: Connection, ids: Sequence[str], *, lock: bool) -> list[Snapshot]:
         """The accounts with these ids, by id; ids that do not exist are left out."""
-        return self._page(connection, _ACCOUNTS.where(accounts.c.id.in_(ids)), lock)
+        return self._page(connection, self._accounts(connection).where(accounts.c.id.in_(ids)), lock)
 
     def _page(self, connection: Connection, query: Any, lock: bool) -> list[Snapshot]:
         # Whoever locks many accounts does it in the order of their ids, so that nobody waits in a circle.
@@ -417,7 +452,8 @@ class Reads:
 
         Reads the whole index of request ids once, since that begins with the account.
         """
-        query = _ENTRIES.where(history.c.request_id == request_id).order_by(history.c.account_id).limit(limit)
+        query = self._entries(connection).where(history.c.request_id == request_id)
+        query = query.order_by(history.c.account_id).limit(limit)
         page = connection.execute(query).mappings().all()
         while page:
             owes = self._owed_by(connection, {row["account_id"]: row["number"] for row in page})
@@ -440,7 +476,7 @@ class Reads:
         """All accounts, or those of a state or an id, by id: a page at a time as the database hands them out."""
         conditions: list[Any] = [] if state is None else [accounts.c.state == state]
         conditions += [] if account_id is None else [accounts.c.id == account_id]
-        query = _ACCOUNTS.where(*conditions).order_by(accounts.c.id)
+        query = self._accounts(connection).where(*conditions).order_by(accounts.c.id)
         for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
             yield self._snapshots(connection, rows)
 
@@ -451,7 +487,7 @@ class Reads:
         inside = select(accounts.c.id).where(accounts.c.state == state)
         conditions: list[Any] = [] if state is None else [history.c.account_id.in_(inside)]
         conditions += [] if account_id is None else [history.c.account_id == account_id]
-        query = _ENTRIES.where(*conditions).order_by(history.c.account_id, history.c.number)
+        query = self._entries(connection).where(*conditions).order_by(history.c.account_id, history.c.number)
         for rows in connection.execute(query.execution_options(yield_per=_PAGE)).mappings().partitions():
             yield [self._entry(row) for row in rows]
 

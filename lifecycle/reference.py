@@ -11,6 +11,7 @@ from typing import Any
 from lifecycle.actor import Role
 from lifecycle.machine import TIMERS, TRANSITIONS
 from lifecycle.policy import Clause, Policy, options_of, setting_words
+from lifecycle.privileges import DatabaseRole, described
 from lifecycle.rows import Timer, Transition, timer_of
 from lifecycle.states import DESTRUCTIVE, ENTITLEMENTS, FINAL, Effect, State, account, request
 from lifecycle.terms import Term, describe
@@ -34,6 +35,8 @@ def reference(policy: Policy) -> str:
          "its floor.", _settings),
         ("Clauses", "The promises of the cancellation policy, and what keeps each.", _clauses),
         ("Effects", "What is owed to the outside world, and by whom.", _effects),
+        ("Database roles", "Who connects to PostgreSQL as a member of which role, and what that may do with each "
+         "table, as `lifecycle init --roles` grants it.", _database_roles),
     )  # fmt: skip
     title = f"# Reference\n\nPrinted from the definition, with the policy `{policy.version}`.\n"
     return "\n".join((title, *(f"## {name}\n\n{intro}\n\n{rows(policy)}" for name, intro, rows in sections)))
@@ -173,6 +176,18 @@ def _effects(policy: Policy) -> str:
     heads = ("Effect", "Owed by", "Needs a receipt")
     rows = ((f"`{effect}`", _code(dict.fromkeys(_owed_by(effect))), _yes(effect in DESTRUCTIVE)) for effect in Effect)
     return table(heads, rows)
+
+
+def _database_roles(policy: Policy) -> str:
+    members = table(("Role", "For"), ((f"`{role}`", role.text) for role in DatabaseRole))
+    grants = ((f"`{name}`", *privileges) for name, *privileges in described())
+    guards = (
+        "The owner may do everything. Triggers keep whoever may not delete keys from claiming that an account was "
+        "destroyed, from asking for it, and from changing what was asked for but to withdraw it, or to try it again "
+        "once it is parked."
+    )
+    heads = ("Table", "app", "destroyer, beside that", "auditor")
+    return f"{members}\n{guards}\n\n{table(heads, grants)}"
 
 
 def _owed_by(effect: Effect) -> Iterator[str]:

@@ -68,8 +68,8 @@ class Restore:
         self.database = store.database
         self.ledger = ledger
 
-    def check(self, now: datetime) -> LedgerReport:
-        """What the database has forgotten. If that is nothing, it is noted how far the two agree.
+    def check(self, now: datetime, *, note: bool = True) -> LedgerReport:
+        """What the database has forgotten. If that is nothing, ``note`` how far the two agree.
 
         Raises :class:`LedgerUnusable` when the ledger is shorter than it was, or can't be read.
         """
@@ -85,7 +85,7 @@ class Restore:
                 f"The ledger {self.ledger.path} is shorter than the {agreed:,} lines that this database has seen; "
                 "restore it from a backup. Nothing is destroyed until then."
             )
-        if not report.behind:
+        if note and not report.behind:
             self._agree(report, now)
         return report
 

@@ -154,7 +154,7 @@ class Daemon:
             policy=policy.version,
             resync_seconds=self._resync,
         )
-        log_handlers(self.engine.handlers)
+        log_handlers(self.engine.handlers, self.engine.may_destroy)
 
     def _wind_up(self, threads: list[threading.Thread], code: int, owner: bool) -> None:
         """End everything within :data:`_END` seconds; what is under way ends itself, is killed or cut off."""

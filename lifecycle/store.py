@@ -23,7 +23,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    inspect,
     select,
     text,
     update,
@@ -118,35 +117,32 @@ class Store(Reads):
     """Writes accounts, beside reading them."""
 
     def migrate(self) -> None:
-        """Create the schema where there is none; a database of a newer version raises :class:`SchemaOutdated`."""
+        """Create the schema, or upgrade an earlier version's; a newer version raises :class:`SchemaOutdated`."""
+        from lifecycle import upgrade  # which only this needs
+
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            found = self._upgrade(connection)
+            upgrades = upgrade.found_version(connection) in upgrade.EARLIER
+            if upgrades:
+                upgrade.set_aside(self, connection)
             schema().create_all(connection)
-            protect(connection)
-            if found is None:
-                connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
-            if connection.scalar(select(clock_readings.c.id)) is None:
-                connection.execute(insert(clock_readings).values(id=1))
             if connection.scalar(select(lookup_secrets.c.id)) is None:
                 secret = self.vault.new_secret(LOOKUP)
                 connection.execute(insert(lookup_secrets).values(id=1, **secret._asdict()))
+            if upgrades:
+                upgrade.bring_over(self, connection, self.put_people)
+            if connection.scalar(select(schema_info.c.id)) is None:
+                connection.execute(insert(schema_info).values(id=1, version=SCHEMA_VERSION))
+            if connection.scalar(select(clock_readings.c.id)) is None:
+                connection.execute(insert(clock_readings).values(id=1))
+            protect(connection)
             if not self.database.is_postgresql:
                 for model in (accounts, history, receipts, outbox):
                     connection.execute(text(readable_view(model)))
             self.check_schema(connection)
-
-    def _upgrade(self, connection: Connection) -> int | None:
-        """Bring the tables of an earlier version up to date; the version that was found, None without a schema."""
-        if not inspect(connection).has_table(schema_info.name):
-            return None
-        found: int | None = connection.scalar(select(schema_info.c.version))
-        if found == 1:  # it lacks tables, which are made afterwards, and one column
-            kind = legal_holds.c.ends_at.type.compile(connection.dialect)
-            connection.execute(text(f"ALTER TABLE {legal_holds.name} ADD COLUMN {legal_holds.c.ends_at.name} {kind}"))
-            connection.execute(update(schema_info).values(version=SCHEMA_VERSION))
-        return found
+        if upgrades:
+            self.database.forget()  # what was in clear
 
     def record_policy(self, connection: Connection, policy: Policy, at: datetime) -> None:
         """From now on this database keeps ``policy``. Blocks every writer until the transaction ends."""
@@ -414,9 +410,10 @@ class Store(Reads):
             connection.execute(ended.values(released_at=at))
 
     def beat(self, daemon: str, started_at: datetime, at: datetime, version: str, trouble: str | None) -> None:
-        """Note that a daemon is alive."""
-        values = {"started_at": started_at, "seen_at": at, "policy_version": version, "trouble": trouble}
+        """Note that a daemon is alive, and whether it may destroy."""
+        values: dict[str, Any] = {"started_at": started_at, "seen_at": at, "policy_version": version}
         with self.database.write() as connection:
+            values |= {"trouble": trouble, "destroys": self.may_destroy(connection)}
             known = connection.execute(update(heartbeats).where(heartbeats.c.daemon == daemon).values(**values))
             if known.rowcount == 0:
                 connection.execute(insert(heartbeats).values(daemon=daemon, **values))

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Enum,
     ForeignKey,
@@ -405,12 +406,13 @@ class SchemaInfo(Base, table=True):
 
 
 class Heartbeat(Base, table=True):
-    """When each daemon was last alive, and what troubles it."""
+    """When each daemon was last alive, whether its database user may destroy, and what troubles it."""
 
     daemon: str = _text(primary_key=True)
     started_at: datetime = _instant(nullable=False)
     seen_at: datetime = _instant(nullable=False)
     policy_version: str = _text()
+    destroys: bool = Field(sa_type=Boolean)
     trouble: str | None = _text(default=None)
 
 

@@ -117,6 +117,7 @@ def starting(url: str, folder: Path) -> Iterator[Callable[..., Process]]:
         batch: int = 10_000,
         lease: float = 600,
         handlers: Mapping[Effect, str | Sequence[str]] | None = None,
+        url: str = url,
     ) -> Process:
         name = f"daemon-{len(started)}"
         wanted = {"resync": resync, "batch": batch, "lease": lease, "handlers": handlers or {}}

@@ -5,14 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
 from typer.testing import CliRunner
 
 from lifecycle import Actor, Engine, GuardRefused, ManualClock, NotAuthorised, State
 from lifecycle.actor import SYSTEM
 from lifecycle.cli import app
 from lifecycle.states import DESTRUCTIVE
-from lifecycle.tables import SCHEMA_VERSION, schema_info
 from tests.conftest import START
 
 ANN = "ann@acme.test"
@@ -114,22 +112,3 @@ def test_the_command_line_lists_holds_and_takes_their_end(engine: Engine, url: s
     assert '"case": "2031-114"' in run("hold", "list", "acme", "--json")
     run("hold", "release", "acme", "--reason", "settled", "--as", "admin:root")
     assert "released 20" in run("hold", "list", "--all")
-
-
-def test_a_database_of_the_version_before_is_upgraded_and_keeps_its_holds(engine: Engine, url: str) -> None:
-    hold(engine, "a")
-    with engine.database.write() as connection:
-        connection.execute(text("DROP INDEX legal_hold_ending"))
-        connection.execute(text("ALTER TABLE legal_hold DROP COLUMN ends_at"))
-        for table in ("brake_count", "brake_release", "clock_reading", "clock_acceptance", "ledger_position"):
-            connection.execute(text(f"DROP TABLE {table}"))
-        connection.execute(update(schema_info).values(version=1))
-    other = Engine(url, clock=engine.clock)
-    other.migrate()
-    with other.database.read() as connection:
-        other.store.check_schema(connection)
-        assert connection.scalar(text("SELECT version FROM schema_info")) == SCHEMA_VERSION
-    assert [h["case"] for h in other.holds()] == ["a"]
-    hold(other, "b", ends_at=START + DAY)
-    assert other.brake().free == 50
-    other.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from lifecycle import Actor, Effect, Engine, InvalidInput, ManualClock, Refused, Role, Task
-from lifecycle.states import Event
+from lifecycle.states import OWNERS_CHANGE, Event
 from lifecycle.tables import adopted_policies, lookup_secrets, metadata, schema_info
 from tests.conftest import SOAK, START
 from tests.promises import Destruction, check
@@ -27,6 +27,8 @@ ACTORS = (
 )
 HOLDS = (Event.PLACE_HOLD, Event.RELEASE_HOLD)
 EVENTS = tuple(event for event in Event if event not in HOLDS)
+#: What support does in the name of an owner.
+FOR_AN_OWNER = (Event.CANCEL, Event.DOWNGRADE, Event.REACTIVATE, *OWNERS_CHANGE)
 #: Steps of time: within a day, around the policy's durations, and outages of months.
 STEPS = st.sampled_from([0.5, 1, 6.9, 7, 8, 13, 14, 23, 29, 30, 31, 60, 170, 200, 400]).map(lambda d: timedelta(days=d))
 
@@ -101,9 +103,10 @@ class Lives(RuleBasedStateMachine):
             "company": "Acme",
             "email": OWNER,
             "period_ends_at": latest + timedelta(days=days),
+            "owner": f"owner{choice % 3}@acme.test",
         }
         facts = {name: offered[name] for name in chosen.needs}
-        if role is Role.SUPPORT and chosen.event in (Event.CANCEL, Event.DOWNGRADE, Event.REACTIVATE):
+        if role is Role.SUPPORT and chosen.event in FOR_AN_OWNER:
             facts |= {"company": "Acme", "email": OWNER}
         actor = Actor(role, OWNER if role is Role.OWNER else "somebody")
         with suppress(Refused):  # what one role needs, another may not state

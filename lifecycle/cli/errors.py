@@ -17,6 +17,7 @@ from lifecycle.errors import (
     DatabaseUnavailable,
     LifecycleError,
     PlanChanged,
+    PrivilegeMissing,
     Refused,
     SchemaOutdated,
 )
@@ -68,6 +69,9 @@ def _exit_code(command: Callable[[], Any]) -> int:
         return USAGE
     except Refused as error:
         _refused(error)
+        return REFUSED
+    except PrivilegeMissing as error:
+        output.complain(f"Refused: {error}")
         return REFUSED
     except (ClockInDoubt, Conflict, PlanChanged, DatabaseUnavailable, SchemaOutdated) as error:
         output.complain(f"Error: {error}")

@@ -29,12 +29,33 @@ _PANEL = "Operation"
 # --- Set-up --------------------------------------------------------------------------------------
 
 
-@command(COMMANDS, "init", "lifecycle init --database sqlite:///accounts.db", panel=_PANEL)
-def init(run: Run) -> None:
+@command(
+    COMMANDS,
+    "init",
+    "lifecycle init --database sqlite:///accounts.db",
+    "lifecycle init --roles --database postgresql://postgres@db.internal/accounts",
+    panel=_PANEL,
+)
+def init(
+    run: Run,
+    roles: Annotated[
+        bool, typer.Option("--roles", help="PostgreSQL: also make the roles, and grant each what it needs.")
+    ] = False,
+    role_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--role-prefix", metavar="NAME", help="How their names begin; else lifecycle.", show_default=False
+        ),
+    ] = None,
+) -> None:
     """Create or upgrade the database, and adopt the policy of --config. Repeating it changes nothing."""
+    if role_prefix is not None and not roles:
+        raise InvalidInput("--role-prefix names the roles that --roles makes: give both.")
+    prefix = (role_prefix or "lifecycle") if roles else None
     engine = run.open_engine(create=True)
+    made = {} if prefix is None else engine.database_roles(prefix)
     existed, before = _kept(engine)
-    engine.migrate()
+    engine.migrate(role_prefix=prefix)
     after = engine.policy
     changes = _changes(before, after)
     if run.json:
@@ -48,6 +69,7 @@ def init(run: Run) -> None:
                     "adopted": before != after,
                     "changes": {name: {"from": old, "to": new} for name, (old, new) in changes.items()},
                 },
+                "roles": made,
             }
         )
         return
@@ -57,6 +79,14 @@ def init(run: Run) -> None:
     output.say(f"Policy    {_adoption(before, after, bool(changes))}")
     for name, (old, new) in changes.items():
         output.say(f"            {name}: {old} → {new}")
+    for role, name in made.items():
+        output.say(f"Role      {name}: {role.text.replace('`', '')}")
+    if made:
+        output.say(
+            "",
+            "Next, make a user for each process, with its password, and connect it by that:",
+            *(f"  CREATE USER … PASSWORD '…' IN ROLE {name};" for name in made.values()),
+        )
 
 
 def _kept(engine: "Engine") -> "tuple[bool, Policy | None]":
@@ -261,10 +291,13 @@ def _ready(engine: "Engine") -> "Engine":
 @command(COMMANDS, "brake status", "lifecycle brake status", panel=_PANEL)
 def brake_status(run: Run) -> None:
     """Show how much destruction is let through now, and how much waits."""
-    brake = run.engine.brake()
+    from lifecycle.precautions import LEFT_TO_OTHERS
+
+    brake, may_destroy = run.engine.brake(), run.engine.may_destroy
     if run.json:
         output.emit(
             {
+                "may_destroy": may_destroy,
                 "windows": [{**asdict(window), "free": window.free} for window in brake.windows],
                 "waiting": brake.waiting,
                 "releases": [asdict(release) for release in brake.releases],
@@ -285,6 +318,8 @@ def brake_status(run: Run) -> None:
     if brake.tripped:
         opens = "" if brake.opens_at is None else f" It opens at {brake.opens_at:%Y-%m-%d %H:%M} UTC by itself."
         output.say(f"The brake holds: it lets {brake.free:,} through now.{opens}")
+    if not may_destroy:
+        output.say(LEFT_TO_OTHERS)
 
 
 @command(
