@@ -105,7 +105,6 @@ SCRUBBING = (
     "DELETE FROM stated_reason WHERE account_id IN ({ids})",
     "DELETE FROM personal_data WHERE account_id IN ({ids})",
     "UPDATE outbox SET last_error = NULL WHERE account_id IN ({ids}) AND last_error IS NOT NULL",
-    "DELETE FROM refused_attempt WHERE account_id IN ({ids})",
 )
 CLAIM = 5000
 PROMISES = ("promised", "access_ends_at", "delete_content_at", "purge_backups_by")

@@ -4,8 +4,10 @@ A map of the package, from the bottom up::
 
     errors, task, actor, clock              the small words
     characters, inputs, redaction           what may come in, and what must not go out
+    authority   who runs this process, and which roles they have
     policy      durations and switches, and the clauses of the policy
     safety, requesting      what holds destruction back, and how cancellations are asked for, as an operator sets it
+    access      who has which role, as an operator sets it; API keys
     vault, personal                         people's data, sealed under a key of each account
     terms       symbolic expressions: evaluated on one account, compiled to SQL, printed in words
     states      states, events, effects, and what each state grants
@@ -18,11 +20,12 @@ A map of the package, from the bottom up::
     privileges, roles                       who may do what with which table on PostgreSQL
     gate, brake, ledger, restore            what holds destruction back, and what remembers it
     reads, store, sweep, outbox, handover   one change, a million changes, and what is owed for them
+    approvals, refusals                     what takes two people; attempts that were refused
     holds, certificate                      legal holds; what was destroyed, and what every store answered
     inbox, intake, tokens                   requests for cancellation, what becomes of them, and their confirmation
     owner_change, addressees                who may ask, and who is written to
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
-    answers, risks, questions, precautions, ownership, engine      Engine: the one class that scripts use
+    answers, risks, questions, acting, precautions, ownership, engine      Engine: the one class that scripts use
     doctor, metrics, scheduler              health, the daemon
     settings, registry, config              the configuration file
     importer, exporter, activity_file       accounts and activity from files, and into files
@@ -39,12 +42,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lifecycle.activity import ActivityReport
     from lifecycle.actor import Actor, Role
+    from lifecycle.authority import Authority, Principal, TwoPerson
     from lifecycle.bulk import BulkPlan
     from lifecycle.clock import Clock, ManualClock, SystemClock
     from lifecycle.engine import Engine
     from lifecycle.errors import (
         AccountExists,
         AccountNotFound,
+        ApprovalNeeded,
         ClockInDoubt,
         Conflict,
         DatabaseUnavailable,
@@ -76,6 +81,7 @@ if TYPE_CHECKING:
 _ERRORS = (
     "AccountExists",
     "AccountNotFound",
+    "ApprovalNeeded",
     "ClockInDoubt",
     "Conflict",
     "DatabaseUnavailable",
@@ -97,6 +103,7 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(("Actor", "Role"), "actor"),
+    **dict.fromkeys(("Authority", "Principal", "TwoPerson"), "authority"),
     **dict.fromkeys(("Clock", "ManualClock", "SystemClock"), "clock"),
     **dict.fromkeys(("Clause", "Policy"), "policy"),
     **dict.fromkeys(("CancellationRequestReceived", "Channel", "RequestSettings"), "requesting"),

@@ -8,12 +8,18 @@ from lifecycle import inputs
 
 
 class Role(StrEnum):
-    """The kinds of actor. ``SYSTEM`` is for timers alone: no caller can claim it."""
+    """The kinds of actor. ``SYSTEM`` is for timers alone: no caller can claim it.
+
+    ``AUDITOR`` reads and fires nothing. ``PORTAL`` is the program before which owners sign in: it speaks for them, as
+    ``OWNER``, and fires nothing in its own name.
+    """
 
     OWNER = "owner"
     SUPPORT = "support"
     ADMIN = "admin"
     BILLING = "billing"
+    AUDITOR = "auditor"
+    PORTAL = "portal"
     SYSTEM = "system"
 
 

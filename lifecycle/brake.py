@@ -4,7 +4,7 @@ What it holds back is not requested, so the account can still be reactivated. Ev
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -53,12 +53,17 @@ class WindowState:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """So many more accounts that somebody let through."""
+    """So many more accounts that somebody let through; ``approved_by`` is the second person, where it took one."""
 
     at: datetime
     accounts: int
     actor: str
     reason: str
+    approved_by: str | None
+
+    def __post_init__(self) -> None:
+        if self.accounts < 1:
+            raise InvalidInput(f"A release needs a number of accounts from 1 on, not {self.accounts}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +123,9 @@ class Brake:
         if requested:
             connection.execute(insert(brake_counts).values(at=now, effect=effect, accounts=requested))
 
-    def release(self, connection: Connection, now: datetime, number: int, actor: str, reason: str) -> None:
-        """Let ``number`` more requests through, now; it counts for as long as each window is."""
-        if number < 1:
-            raise InvalidInput(f"A release needs a number of accounts from 1 on, not {number}.")
-        connection.execute(insert(brake_releases).values(at=now, accounts=number, actor=actor, reason=reason))
+    def release(self, connection: Connection, release: Release) -> None:
+        """Let so many more requests through; it counts for as long as each window is."""
+        connection.execute(insert(brake_releases).values(asdict(release)))
 
     def state(self, connection: Connection, now: datetime, policy: Policy) -> BrakeState:
         """Where the brake stands, and what waits for it."""
@@ -142,7 +145,8 @@ class Brake:
             move.owes[0].effect: self.reads.count(connection, _due(move), now, policy) for move in REQUESTS.values()
         }
         latest = select(brake_releases).order_by(brake_releases.c.id.desc()).limit(_RELEASES)
-        releases = (Release(row.at, row.accounts, row.actor, row.reason) for row in connection.execute(latest))
+        rows = connection.execute(latest)
+        releases = (Release(row.at, row.accounts, row.actor, row.reason, row.approved_by) for row in rows)
         return BrakeState(windows, waiting, tuple(releases))
 
     def opens_at(self, connection: Connection, now: datetime) -> datetime | None:

@@ -171,6 +171,8 @@ class Bulk:
     accounts: Filter | frozenset[str]
     request_id: str | None = None
     on_page: Callable[[int], None] = lambda looked_at: None
+    #: Asked before a plan is committed: says who else has approved it, or raises.
+    approve: Callable[[Any, BulkPlan, Request], str | None] = lambda connection, plan, asked: None
 
     def plan(self, clock: Callable[[], datetime]) -> BulkPlan:
         """What would happen now. Changes nothing and locks nobody out."""
@@ -196,7 +198,7 @@ class Bulk:
         if earlier is not None:
             return earlier
         try:
-            plan = self._applied(digest, clock)
+            plan, second = self._applied(digest, clock)
         except PlanChanged:
             earlier = self._earlier(digest)  # the same request may have been waiting for us, or we for it
             if earlier is None:
@@ -207,14 +209,18 @@ class Bulk:
             "bulk event",
             fired=self.event,
             actor=f"{self.asked.role}:{self.asked.actor.id}",
+            approved_by=second,
             digest=plan.digest,
             moved=plan.count,
             refused=plan.refused,
         )
         return plan
 
-    def _applied(self, digest: str, clock: Callable[[], datetime]) -> BulkPlan:
-        """Write page by page, and take all of it back when the digest is another one in the end."""
+    def _applied(self, digest: str, clock: Callable[[], datetime]) -> tuple[BulkPlan, str | None]:
+        """Write page by page, and take all of it back when the digest is another one in the end, or not approved.
+
+        Returns what was done, and who else has approved it.
+        """
         tally = _Tally(self.event, self.asked, self.policy.version)
         with self.store.database.write() as connection:
             self.store.require_policy(connection, self.policy)
@@ -225,8 +231,9 @@ class Bulk:
             plan = tally.plan(applied=True)
             if plan.digest != digest:
                 raise self._changed()
+            second = self.approve(connection, plan, self.asked)
             self.store.announce(connection)
-        return plan
+        return plan, second
 
     def _changed(self) -> PlanChanged:
         return PlanChanged(

@@ -1,4 +1,4 @@
-"""The configuration file: one TOML file with the policy, the handlers, how hard the outbox tries, and the brake.
+"""The configuration file: one TOML file with the policy, the handlers, the outbox, the brake, and who may do what.
 
 ::
 
@@ -28,6 +28,9 @@
     [audit]
     seal_every = "5 minutes"
 
+    [roles]                         # who may do what; see :mod:`lifecycle.access`
+    admin = ["user:root"]
+
 It is read strictly: whatever is unknown or malformed raises, and the message names the key.
 """
 
@@ -40,6 +43,8 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle import inputs
+from lifecycle.access import TABLES as ACCESS_TABLES
+from lifecycle.access import Access, read_access
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import ENVIRONMENT_PREFIX, Policy, duration_words
 from lifecycle.registry import handlers_of
@@ -60,7 +65,7 @@ from lifecycle.states import Effect
 from lifecycle.task import DeliverySettings
 from lifecycle.vault import KeyRing
 
-_TABLES = ("policy", "handlers", "delivery", "safety", "requests", "audit", "encryption")
+_TABLES = ("policy", "handlers", "delivery", "safety", "requests", "audit", "encryption", *ACCESS_TABLES)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Config:
     keys: KeyRing = field(default_factory=KeyRing)
     requests: RequestSettings = field(default_factory=RequestSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    access: Access = field(default_factory=Access)
 
 
 def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -98,6 +104,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         _keys(tables["encryption"]),
         _requests(tables["requests"]),
         _audit(tables["audit"]),
+        read_access({name: content[name] for name in ACCESS_TABLES if name in content}),
     )
 
 

@@ -5,6 +5,7 @@ The accounts, the sweeps and the deliveries are real; only the clock and the peo
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.text import Text
 from lifecycle.clock import ManualClock
 from lifecycle.demo_world import HERO, OUTAGE, START, PostOffice, World
 from lifecycle.engine import Engine
-from lifecycle.errors import InvalidInput
+from lifecycle.errors import InvalidInput, SchemaOutdated
 from lifecycle.importer import import_accounts
 from lifecycle.policy import Policy
 from lifecycle.reads import HistoryEntry, Snapshot
@@ -82,9 +83,10 @@ def run(
     clock, post = ManualClock(START), PostOffice()
     engine = Engine(url, policy=Policy(), clock=clock, handlers=post.handlers())
     try:
+        with suppress(SchemaOutdated):  # there is none yet; what is in use gets no policy of the demo's
+            if any(engine.summary().values()):
+                raise InvalidInput("The database of a demo must be empty; name one that does not exist yet.")
         engine.migrate()
-        if any(engine.summary().values()):
-            raise InvalidInput("The database of a demo must be empty; name one that does not exist yet.")
         _heading(console, "A company moves in")
         imported = import_accounts(engine, ACCOUNTS)
         if imported.bad:

@@ -244,7 +244,22 @@ def _approval(engine: Engine) -> Iterator[Finding]:
             Level.WARNING,
             "approval",
             f"{waiting:,} cancellations by the company wait for an admin.",
-            "See `lifecycle due`, and fire each with `lifecycle fire ID EVENT --as admin:NAME`.",
+            "See `lifecycle due`, and fire each with `lifecycle fire ID EVENT --as admin`.",
+        )
+
+
+def _access(engine: Engine) -> Iterator[Finding]:
+    authority = engine.authority
+    if authority is not None:
+        source = authority.source if authority.source.startswith("no ") else f"roles are those of {authority.source}"
+        yield Finding(Level.OK, "access", f"You are {authority.principal}; {source}.")
+    waiting = [one for one in engine.approvals() if one.approved_at is None]
+    if waiting:
+        yield Finding(
+            Level.WARNING,
+            "access",
+            f"{len(waiting):,} requests wait for a second person.",
+            "See `lifecycle approvals`, and approve with `lifecycle approve NUMBER`.",
         )
 
 
@@ -303,4 +318,5 @@ CHECKS: tuple[Callable[[Engine], Iterator[Finding]], ...] = (
     _approval,
     _keys,
     _reviews,
+    _access,
 )

@@ -12,11 +12,12 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle import holds, inputs
-from lifecycle.actor import SYSTEM, Actor, Request, Role, known
+from lifecycle.actor import SYSTEM, Actor, Request, Role
+from lifecycle.authority import Authority
 from lifecycle.characters import shown
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
-from lifecycle.errors import Conflict, InvalidInput, NotAuthorised, Refused
+from lifecycle.errors import Conflict, InvalidInput, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.handlers.several import Several, tell
@@ -61,9 +62,11 @@ class Engine(Ownership):
     deliver effects, one each, or several by their names; those that destroy have none unless one is given, the
     others are logged. ``safety`` says what holds destruction back, ``keys`` under which keys personal data is sealed,
     ``requests`` within which limits cancellations are asked for, ``audit`` how often a daemon seals the record.
+    ``authority`` says for whom the engine works: every actor that is named must be them. Without one it believes the
+    code that opened it.
 
-    Changes raise :class:`Refused` when the definition says no, :class:`Conflict` when another process
-    won several times in a row, :class:`InvalidInput` for malformed arguments.
+    Changes raise :class:`Refused` when the definition says no or the actor may not be named, :class:`Conflict`
+    when another process won several times in a row, :class:`InvalidInput` for malformed arguments.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Engine(Ownership):
         keys: KeyRing | None = None,
         requests: RequestSettings | None = None,
         audit: AuditSettings | None = None,
+        authority: Authority | None = None,
         batch: int | None = None,
     ) -> None:
         self.database = Database(url)
@@ -93,6 +97,7 @@ class Engine(Ownership):
         self.safety = safety or Safety()
         self.requests = requests or RequestSettings()
         self.audit = audit or AuditSettings()
+        self.authority = authority
         self._batch = batch
         self._sweeper: Sweeper | None = None
         self._courier: Courier | None = None
@@ -102,19 +107,24 @@ class Engine(Ownership):
     def migrate(self, *, role_prefix: str | None = None) -> None:
         """Create or upgrade the schema, and adopt this engine's policy where the database keeps another.
 
-        Adoption moves every account's next date; dates that were stamped stay. With ``role_prefix``, PostgreSQL's roles
-        of these names are made, the tables are made over to the owner among them, and each gets its grants.
+        Adoption moves every account's next date; dates that were stamped stay. With an authority it takes an admin,
+        and a second person where it gives customers less time: :class:`ApprovalNeeded`.
+
+        With ``role_prefix``, PostgreSQL's roles of these names are made, the tables are made over to the owner among
+        them, and each gets its grants.
         """
         roles = None if role_prefix is None else self.database_roles(role_prefix)
         self.store.migrate()
         if self.ledger is not None:
             self.ledger.create()
-        with self.database.write() as connection:
+        self._adopt_access()
+        with self.adopting(), self.database.write() as connection:
             kept = self.store.policy_in_force(connection)
             wanted = self._given_policy or kept or Policy()
             if kept != wanted:
                 from lifecycle.sweep import Sweeper
 
+                self.approve_policy(connection, kept, wanted)
                 Sweeper(self.store, wanted).adopt(connection, kept, self.clock.now())
             elif not self.store.keeps(connection, wanted):  # the same, as a release with fewer settings recorded it
                 self.store.record_policy(connection, wanted, self.clock.now())
@@ -203,20 +213,21 @@ class Engine(Ownership):
     ) -> Snapshot:
         """A new account with at least one owner; ``plan="paid"`` needs ``period_ends_at`` in the future.
 
-        ``actor`` is for the history; without one, the engine itself is named.
+        ``actor`` is for the history; without one it is whom the engine works for, or else the engine itself.
 
-        Raises :class:`AccountExists` or :class:`InvalidInput`.
+        Raises :class:`AccountExists`, :class:`InvalidInput` or :class:`NotAuthorised`.
         """
         now = self.clock.now()
         row = self._new_row(account_id, plan, period_ends_at, now)
         name = inputs.required(company, "company")
         addresses = _addresses(owners)
         row["due_at"] = due(_Columns(row), now, self.policy)
-        entry = Entry(now, self.policy.version, "system:engine" if actor is None else _opener(actor, addresses))
-        with self.database.write() as connection:
-            self.store.require_policy(connection, self.policy)
-            self.store.insert(connection, [row], [name], [addresses], Opening.OPEN_ACCOUNT, entry)
-            self.store.announce(connection)
+        with self.opening(actor, account_id) as opener:
+            entry = Entry(now, self.policy.version, _opener(opener, addresses))
+            with self.database.write() as connection:
+                self.store.require_policy(connection, self.policy)
+                self.store.insert(connection, [row], [name], [addresses], Opening.OPEN_ACCOUNT, entry)
+                self.store.announce(connection)
         return self.get(account_id)
 
     def _new_row(self, account_id: str, plan: str, period_ends_at: datetime | None, now: datetime) -> dict[str, Any]:
@@ -260,14 +271,10 @@ class Engine(Ownership):
         With a ``request_id`` that this account has seen, nothing happens and the first entry returns.
         """
         name = event_named(event)
-        asked = request_of(name, actor, reason, facts)
         wanted = inputs.request_id(request_id)
-        try:
+        with self.acting(actor, name, account_id) as named:
+            asked = request_of(name, named, reason, facts)
             return self._retrying(lambda: self._fire(account_id, name, asked, wanted))
-        except Refused as refusal:
-            version = self.policy.version
-            self.store.record_refusal(self.clock.now(), account_id, name, actor, refusal.reasons, version)
-            raise
 
     def _fire(self, account_id: str, event: Event, asked: Request, request_id: str | None) -> HistoryEntry:
         _ = self.policy  # before a connection is held
@@ -319,12 +326,12 @@ class Engine(Ownership):
         With ``dry_run=False`` and the ``digest`` of a plan all of it is done, in one transaction, or
         nothing: :class:`PlanChanged` when the same call would now do something else. ``request_id``
         names the change as a whole; once it was applied, the same call returns what was done then.
-        ``on_page`` hears how many accounts were looked at, page by page.
+        ``on_page`` hears how many accounts were looked at, page by page. Where it takes two people to move so many,
+        applying raises :class:`ApprovalNeeded` first.
         """
         name = event_named(event)
         if name in OWNERS_CHANGE:
             raise InvalidInput(f"{name} is about one account's people: fire it on each account by itself.")
-        asked = request_of(name, actor, reason, facts)
         wanted = inputs.request_id(request_id)
         if dry_run is (digest is not None):
             raise InvalidInput(
@@ -334,10 +341,14 @@ class Engine(Ownership):
         from lifecycle.bulk import Bulk, selected  # a command that fires nothing need not wait for it
 
         self.barred()
-        bulk = Bulk(self.store, self.policy, name, asked, selected(accounts), wanted, on_page)
-        if digest is None:
-            return bulk.plan(self.clock.now)
-        return self._retrying(partial(bulk.apply, digest.strip().lower(), self.clock.now))
+        chosen, applied = selected(accounts), None if digest is None else digest.strip().lower()
+        with self.acting(actor, f"fire_many {name}") as named:
+            asked = request_of(name, named, reason, facts)
+            bulk = Bulk(self.store, self.policy, name, asked, chosen, wanted, on_page, self.approve_bulk)
+            if applied is None:
+                return bulk.plan(self.clock.now)
+            self.foresee_bulk(bulk, applied)
+            return self._retrying(partial(bulk.apply, applied, self.clock.now))
 
     def _retrying(self, attempt: Callable[[], T]) -> T:
         try:
@@ -514,15 +525,12 @@ class _Columns:
 
 def _opener(actor: Actor, addresses: Sequence[str]) -> str:
     """Who opens an account, for its history: an owner by number, never by address."""
-    if actor.role is Role.SYSTEM:
-        raise NotAuthorised("The account is not opened:", ("Nobody can act as the system: leave the actor out.",))
-    asked = known(actor)
-    if asked.role is not Role.OWNER:
-        return f"{asked.role}:{asked.id}"
+    if actor.role is not Role.OWNER:
+        return f"{actor.role}:{actor.id}"
     keys = [*map(inputs.email_key, addresses)]
-    if inputs.email_key(asked.id) not in keys:
+    if inputs.email_key(actor.id) not in keys:
         raise InvalidInput("An owner who opens an account must be among its owners; add the address to them.")
-    return f"{asked.role}:{keys.index(inputs.email_key(asked.id)) + 1}"
+    return f"{actor.role}:{keys.index(inputs.email_key(actor.id)) + 1}"
 
 
 def _addresses(owners: Sequence[str]) -> list[str]:

@@ -19,7 +19,8 @@
     └── Refused                the definition says no; ``reasons`` lists every reason
         ├── NoSuchTransition   the event does not leave the account's present state
         ├── GuardRefused       the event exists here, but a condition does not hold
-        ├── NotAuthorised      this kind of actor may not fire the event here
+        ├── NotAuthorised      this kind of actor may not fire the event here, or is not who they say
+        ├── ApprovalNeeded     a second person must approve it first; ``number`` is the request's
         └── TokenRefused       the token confirms nothing (any more)
 
 A message says what happened, why, and what to do next.
@@ -104,7 +105,15 @@ class GuardRefused(Refused):
 
 
 class NotAuthorised(Refused):
-    """The event exists in this state, but not for this kind of actor."""
+    """The event exists in this state, but not for this kind of actor; or the actor is not who the engine works for."""
+
+
+class ApprovalNeeded(Refused):
+    """Nothing was changed: it was asked for as request ``number``, which another person must approve first."""
+
+    def __init__(self, summary: str, reasons: Iterable[str], number: int) -> None:
+        self.number = number
+        super().__init__(summary, reasons)
 
 
 class TokenRefused(Refused):

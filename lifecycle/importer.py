@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from lifecycle.actor import Role
 from lifecycle.characters import shown
 from lifecycle.engine import Engine
 from lifecycle.errors import InvalidInput
@@ -130,6 +131,8 @@ class _Import:
 
     def __init__(self, engine: Engine, columns: Sequence[str], rejects: "Rejects", report: ImportReport) -> None:
         self.store, self.policy, self.now = engine.store, engine.policy, engine.clock.now()
+        importer = engine.itself("import", (Role.ADMIN,))
+        self.who = f"{importer.role}:{importer.id}"
         self.columns, self.rejects, self.report = columns, rejects, report
         self.reader = RowReader(self.policy, self.now)
         self.neutral = _is_neutral(columns)
@@ -191,7 +194,7 @@ class _Import:
             [row.company for row in fresh],
             [row.owners for row in fresh],
             Opening.IMPORT_ACCOUNT,
-            Entry(self.now, self.policy.version, actor="system:import"),
+            Entry(self.now, self.policy.version, self.who),
             request_ids=openings,
         )
         for row in fresh:

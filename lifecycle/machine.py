@@ -261,6 +261,13 @@ def _library_machine(rows: tuple[Transition, ...]) -> transitions.Machine:
 check(TRANSITIONS)
 _MACHINE = _library_machine(TRANSITIONS)
 
+
+def may_fire(event: Event) -> frozenset[Role]:
+    """The roles that may fire the event somewhere, under whatever conditions; the timers' own is not among them."""
+    ways = (permission.role for row in TRANSITIONS if row.event is event for permission in row.by)
+    return frozenset(ways) - {Role.SYSTEM}
+
+
 #: The facts that a caller may give with each event.
 FACTS: Mapping[Event, frozenset[str]] = {
     event: frozenset().union(*(row.facts() for row in TRANSITIONS if row.event is event)) for event in Event

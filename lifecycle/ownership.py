@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import inputs
-from lifecycle.actor import Actor, Request, Role, known
+from lifecycle.actor import Actor, Request, Role
 from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput, NotAuthorised, Refused, TokenRefused
 from lifecycle.personal import Person
@@ -115,8 +115,7 @@ class Ownership(Precautions):
             return self._retrying(lambda: self._confirm(given, about))
         except Refused as refusal:
             if about:
-                now, version = self.clock.now(), self.policy.version
-                self.store.record_refusal(now, about[0], Event.CANCEL, _CONFIRMATION, refusal.reasons, version)
+                self.record_refusal(Event.CANCEL, _CONFIRMATION, refusal, account_id=about[0])
             raise TokenRefused from None
 
     def _confirm(self, token: str, about: list[str]) -> HistoryEntry:
@@ -152,13 +151,14 @@ class Ownership(Precautions):
 
     def settle_review(self, request: int, *, actor: Actor, reason: str) -> None:
         """Note that somebody of support, or an admin, has looked at a request, and what came of it."""
-        if actor.role not in (Role.SUPPORT, Role.ADMIN):
-            raise NotAuthorised(
-                "The request is not settled:", (f"Only support or an admin may do that, not {actor.role}.",)
-            )
-        who, why = known(actor), inputs.required(reason, "reason")
-        with self.database.write() as connection:
-            self.inbox.review_settled(connection, request, who, why, self.clock.now())
+        with self.acting(actor, "settle_review") as named:
+            if named.role not in (Role.SUPPORT, Role.ADMIN):
+                raise NotAuthorised(
+                    "The request is not settled:", (f"Only support or an admin may do that, not {named.role}.",)
+                )
+            why = inputs.required(reason, "reason")
+            with self.database.write() as connection:
+                self.inbox.review_settled(connection, request, named, why, self.clock.now())
 
     # --- Owners ------------------------------------------------------------------------------
 

@@ -232,6 +232,20 @@ _MUST_BE_SHORTER = (
 )
 
 
+def shortened(before: Policy, after: Policy) -> list[str]:
+    """The settings by which ``after`` gives customers less time than ``before``, or has fewer people look."""
+    hurried = {
+        "deletion_clock": (DeletionClock.END_OF_ACCESS, DeletionClock.CANCELLATION),
+        "company_cancellation": (CompanyCancellation.APPROVAL, CompanyCancellation.AUTOMATIC),
+    }
+    found = []
+    for name in (setting.name for setting in fields(Policy)):
+        was, will_be = getattr(before, name), getattr(after, name)
+        if (was, will_be) == hurried[name] if name in hurried else will_be < was:
+            found.append(name)
+    return found
+
+
 def _checked(setting: "Field[Any]", value: Any) -> Any:
     """The value as its setting's type, or :class:`PolicyError` that names the setting."""
     options = options_of(setting)

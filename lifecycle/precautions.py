@@ -1,17 +1,19 @@
 """What an engine asks before it destroys anything: of the clock, of the ledger and of the brake."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lifecycle import inputs
-from lifecycle.actor import Actor, Role, known
+from lifecycle.acting import Acting
+from lifecycle.actor import Actor, Role
+from lifecycle.approvals import Action, Ask
 from lifecycle.clock import SystemClock
 from lifecycle.errors import ClockInDoubt, InvalidInput, LedgerUnusable, NotAuthorised, PrivilegeMissing
-from lifecycle.questions import Questions
 from lifecycle.safety import Safety
 
 if TYPE_CHECKING:  # what only some callers use is imported when it is used
-    from lifecycle.brake import BrakeState
+    from lifecycle.brake import BrakeState, Release
     from lifecycle.gate import ClockGate, Doubt
     from lifecycle.ledger import Ledger
     from lifecycle.restore import LedgerReport
@@ -24,7 +26,7 @@ LEFT_TO_OTHERS = (
 )
 
 
-class Precautions(Questions):
+class Precautions(Acting):
     """The part of :class:`lifecycle.engine.Engine` that holds destruction back."""
 
     safety: Safety
@@ -71,9 +73,10 @@ class Precautions(Questions):
 
     def accept_clock(self, actor: Actor) -> None:
         """Take this host's clock for right; :class:`ClockInDoubt` where the database's own says otherwise."""
-        who = _admin(actor, "The clock is not accepted:")
-        if self.gate is not None:
-            self.gate.accept(self.clock.now(), who)
+        with self.acting(actor, "accept_clock") as named:
+            who = _admin(named, "The clock is not accepted:")
+            if self.gate is not None:
+                self.gate.accept(self.clock.now(), who)
 
     # --- The brake ---------------------------------------------------------------------------
 
@@ -98,14 +101,24 @@ class Precautions(Questions):
     def release_brake(self, accounts: int, *, actor: Actor, reason: str) -> None:
         """Have the brake let so many more accounts through; it is recorded, and counts for as long as each window is.
 
-        Raises :class:`NotAuthorised` for anybody but an admin.
+        Raises :class:`NotAuthorised` for anybody but an admin, and :class:`ApprovalNeeded` where it takes two people.
         """
-        from lifecycle.brake import Brake
+        from lifecycle.brake import Brake, Release
 
-        who, why = _admin(actor, "The brake is not released:"), inputs.required(reason, "reason")
-        with self.database.write() as connection:
-            Brake(self.store, self.safety).release(connection, self.clock.now(), accounts, who, why)
-            self.store.announce(connection)
+        with self.acting(actor, Action.RELEASE_BRAKE) as named:
+            who, why = _admin(named, "The brake is not released:"), inputs.required(reason, "reason")
+            release = Release(self.clock.now(), accounts, who, why, None)
+            with self.database.write() as connection:
+                second = self.second_person(connection, self._release(release))
+                Brake(self.store, self.safety).release(connection, replace(release, approved_by=second))
+                self.store.announce(connection)
+
+    def _release(self, release: "Release") -> Ask | None:
+        if self.authority is None or not self.authority.rules.brake_release:
+            return None
+        asked = {"accounts": release.accounts, "reason": release.reason}
+        summary = f"let {release.accounts:,} more accounts be destroyed than the limits say."
+        return Ask(Action.RELEASE_BRAKE, asked, summary, reason=release.reason)
 
     # --- The ledger, after a restore ----------------------------------------------------------
 
@@ -136,14 +149,15 @@ class Precautions(Questions):
 
         Returns what was found; None without a ledger. Raises :class:`NotAuthorised` for anybody but an admin.
         """
-        who = _admin(actor, "Nothing is brought forward:")
-        if self.ledger is None:
-            return None
-        if not self.may_destroy:
-            raise PrivilegeMissing(f"Nothing is brought forward, since that asks for destruction. {LEFT_TO_OTHERS}")
-        from lifecycle.restore import Restore
+        with self.acting(actor, "apply_restore") as named:
+            who = _admin(named, "Nothing is brought forward:")
+            if self.ledger is None:
+                return None
+            if not self.may_destroy:
+                raise PrivilegeMissing(f"Nothing is brought forward, since that asks for destruction. {LEFT_TO_OTHERS}")
+            from lifecycle.restore import Restore
 
-        return Restore(self.store, self.ledger).apply(self.clock.now(), self.policy, who)
+            return Restore(self.store, self.ledger).apply(self.clock.now(), self.policy, who)
 
     def _forgotten(self) -> str | None:
         """Why nothing may be destroyed, where the database is behind its ledger, or nobody can tell."""
@@ -163,4 +177,4 @@ def _admin(actor: Actor, refusal: str) -> str:
     """``role:id`` of an admin; :class:`NotAuthorised` for anybody else."""
     if actor.role is not Role.ADMIN:
         raise NotAuthorised(refusal, (f"Only an admin may do that, not {actor.role}.",))
-    return f"{actor.role}:{known(actor).id}"
+    return f"{actor.role}:{actor.id}"

@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifecycle import holds, inputs
-from lifecycle.actor import Actor, Request, Role, known
+from lifecycle.actor import Actor, Request
 from lifecycle.answers import Due, Explanation, RefundAssessment, TimerStatus, Verdict, assess_refund, coming, explain
+from lifecycle.authority import Authority, vouched
 from lifecycle.characters import shown
 from lifecycle.clock import Clock, in_utc
 from lifecycle.database import Database
-from lifecycle.errors import InvalidInput, NotAuthorised, Refused
+from lifecycle.errors import InvalidInput, Refused
 from lifecycle.filters import word
 from lifecycle.machine import AWAITING_APPROVAL, FACTS, TIMERS, decide, event_named
 from lifecycle.policy import Policy
@@ -32,6 +33,7 @@ class Questions:
     database: Database
     store: Store
     clock: Clock
+    authority: Authority | None
 
     @property
     def policy(self) -> Policy:
@@ -52,7 +54,7 @@ class Questions:
         """Whether :meth:`fire` would do it now, and every reason if not. Changes nothing."""
         name = event_named(event)
         try:
-            asked = request_of(name, actor, reason, facts)
+            asked = request_of(name, vouched(self.authority, actor), reason, facts)
             decide(self.get(account_id), name, asked, self.clock.now(), self.policy)
         except Refused as refusal:
             return Verdict(False, refusal.reasons)
@@ -162,8 +164,6 @@ class Questions:
 
 def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[str, Any]) -> Request:
     """The request with its facts checked: their names against the event, their form against their kind."""
-    if actor.role is Role.SYSTEM:
-        raise NotAuthorised(f"{event} is refused:", ("Nobody can act as the system: only timers do.",))
     taken = FACTS[event] - {"reason"}
     for name in facts:
         if name not in taken:
@@ -171,7 +171,7 @@ def request_of(event: Event, actor: Actor, reason: str | None, facts: Mapping[st
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(taken | {'reason'}))}."
             raise InvalidInput(f"{event} takes no {shown(name)}: {hint}")
     cleaned: dict[str, Any] = {name: None if value is None else _FACTS[name](value) for name, value in facts.items()}
-    return Request(known(actor), reason=inputs.text(reason, "reason"), **cleaned)
+    return Request(actor, reason=inputs.text(reason, "reason"), **cleaned)
 
 
 #: How each fact of a request is read.

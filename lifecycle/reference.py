@@ -13,7 +13,7 @@ from lifecycle.machine import TIMERS, TRANSITIONS
 from lifecycle.policy import Clause, Policy, options_of, setting_words
 from lifecycle.privileges import DatabaseRole, described
 from lifecycle.rows import Timer, Transition, timer_of
-from lifecycle.states import DESTRUCTIVE, ENTITLEMENTS, FINAL, Effect, State, account, request
+from lifecycle.states import DESTRUCTIVE, ENTITLEMENTS, FINAL, Effect, Event, State, account, request
 from lifecycle.terms import Term, describe
 
 _WORDS = request.words | account.words
@@ -30,6 +30,9 @@ def reference(policy: Policy) -> str:
          "routes; a guard that fails refuses, with its sentence.", _transitions),
         ("Guards", "What each says when it refuses; those that route are silent while another row "
          "applies.", _guards),
+        ("Who may fire what", "Somewhere, at least. **Under conditions** means that each way has guards of its own; a "
+         "timer is what happens by itself. The roles auditor and portal fire nothing in their own name, and a portal "
+         "speaks for owners who are signed in.", _rights),
         ("Timers", "Transitions that fire by themselves. A day is 24 hours.", _timers),
         ("Policy settings", "Each can be set in a TOML file or in the environment; none may be shorter than "
          "its floor.", _settings),
@@ -107,6 +110,19 @@ def _by(row: Transition) -> str:
         roles = ", ".join(engine if way.role is Role.SYSTEM else way.role for way in permissions)
         ways.append(roles + (f" ({' · '.join(guard.name for guard in guards)})" if guards else ""))
     return "; ".join(ways)
+
+
+def _rights(policy: Policy) -> str:
+    roles = tuple(dict.fromkeys(way.role for role in Role for row in TRANSITIONS for way in row.by if way.role is role))
+    heads = ("Event", *("timer" if role is Role.SYSTEM else role for role in roles))
+    return table(heads, ((f"`{event}`", *(_may(event, role) for role in roles)) for event in Event))
+
+
+def _may(event: Event, role: Role) -> str:
+    ways = [way for row in TRANSITIONS if row.event is event for way in row.by if way.role is role]
+    if not ways:
+        return ""
+    return "yes" if any(not way.guards for way in ways) else "under conditions"
 
 
 def _guards(policy: Policy) -> str:

@@ -30,7 +30,8 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Safety:
-    """Limits on requests that destroy, the longest outage that needs no confirmation, and where the ledger is.
+    """Limits on requests that destroy, the longest outage that needs no confirmation, where the ledger is, and how long
+    refused attempts are kept.
 
     Shares are parts of all accounts that are not purged, from 0 to 1. Out of bounds raises :class:`InvalidInput`.
     """
@@ -41,6 +42,7 @@ class Safety:
     share_per_day: float = 0.01
     outage: timedelta = timedelta(hours=72)
     ledger: Path | None = None
+    refusals_kept: timedelta = timedelta(days=365)
 
     def __post_init__(self) -> None:
         for window in self.windows:

@@ -49,7 +49,7 @@ _HOPELESS = (PolicyError, SchemaOutdated)
 _LONGEST_IDLE = 1.0  # seconds
 #: Counting risks reads every account: at most this part of the time is spent on it.
 _RISKS_SHARE = 0.05
-#: Seconds between two times that SQLite's files are made to forget what was purged.
+#: Seconds between two times that old refusals are pruned, and SQLite's files made to forget what was purged.
 _FORGETS_EVERY = 3600.0
 #: Seconds after a stop: until handlers are killed, and until the process ends whatever hangs.
 _GRACE, _END = 1.5, 3.5
@@ -258,10 +258,15 @@ class Daemon:
         if now >= self._forgets_at:
             self._forgets_at = now + _FORGETS_EVERY
             self._try(self._loop, self.engine.forget_purged)
+            self._try(self._loop, self._prune)
 
     def _end_holds(self) -> None:
         if self.engine.release_ended_holds():
             self._queue.put(None)
+
+    def _prune(self) -> None:
+        if self.engine.may_destroy:  # the record of refusals as well
+            self.engine.prune()
 
     def _write_heartbeat(self) -> None:
         troubled = [job for job in (self._loop, *self.jobs.values()) if job.trouble]

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from lifecycle.actor import SYSTEM, Actor, Request, Role
+from lifecycle.actor import SYSTEM, Request, Role
 from lifecycle.append_only import protect
 from lifecycle.database import CHANNEL
 from lifecycle.errors import AccountExists, Conflict
@@ -59,7 +59,6 @@ from lifecycle.tables import (
     personal_data,
     readable_view,
     receipts,
-    refused_attempts,
     schema,
     schema_info,
     stated_reasons,
@@ -340,22 +339,6 @@ class Store(Reads):
         if self.database.is_postgresql:
             connection.execute(select(_ANNOUNCE))
 
-    def record_refusal(
-        self, at: datetime, account_id: str, event: str, actor: Actor, reasons: Iterable[str], version: str
-    ) -> None:
-        """Keep a refused attempt, in a transaction of its own."""
-        with self.database.write() as connection:
-            connection.execute(
-                insert(refused_attempts).values(
-                    account_id=account_id,
-                    at=at,
-                    event=event,
-                    actor=f"{actor.role}:{actor.id}",
-                    reasons="\n".join(reasons),
-                    policy_version=version,
-                )
-            )
-
     def record_activity(
         self, connection: Connection, account_id: str, at: datetime, now: datetime, policy: Policy
     ) -> bool:
@@ -427,7 +410,6 @@ _ABOUT_PEOPLE = (
     personal_data,
     cancellation_tokens,
     cancellation_requests,
-    refused_attempts,
 )
 
 

@@ -284,15 +284,22 @@ class SealMade(Base, table=True):
 
 
 class RefusedAttempt(Base, table=True):
-    """A request that was refused, apart from history."""
+    """An attempt that was refused, apart from history: who, what, why, and when.
+
+    ``who`` is ``role:id``, an owner's id being their number on file, or ``?``; ``principal`` is who ran the process,
+    where that is known. ``account_id`` is what was asked for, whether or not there is such an account. ``times`` is how
+    many attempts the row stands for.
+    """
 
     __tablename__ = "refused_attempt"
     id: int | None = _number()
-    account_id: str = _reference(index=True)
-    at: datetime = _instant(nullable=False)
-    event: str = _text()
-    actor: str = _text()
+    at: datetime = _instant(nullable=False, index=True)
+    what: str = _text()
+    account_id: str | None = _text(default=None, index=True)
+    who: str = _text()
+    principal: str | None = _text(default=None)
     reasons: str = _text()
+    times: int = Field(default=1, sa_type=Integer)
     policy_version: str = _text()
 
 
@@ -339,6 +346,38 @@ class OwnerChange(Base, table=True):
     data: bytes = _bytes()
 
 
+class Approval(Base, table=True):
+    """What one person asked for and another approves: bound to the ``digest`` of exactly that, and used up once.
+
+    ``roles`` are those of which the second person needs one.
+    """
+
+    number: int | None = _number()
+    action: str = _text()
+    digest: str = _text(index=True)
+    summary: str = _text()
+    roles: str = _text()
+    requested_by: str = _text()
+    requested_at: datetime = _instant(nullable=False)
+    reason: str | None = _text(default=None)
+    expires_at: datetime = _instant(nullable=False)
+    approved_by: str | None = _text(default=None)
+    approved_at: datetime | None = _instant()
+    approval_reason: str | None = _text(default=None)
+    used_at: datetime | None = _instant()
+
+
+class AdoptedAccess(Base, table=True):
+    """Every set of roles, keys and two-person rules that this database has kept; the latest is in force."""
+
+    __tablename__ = "adopted_access"
+    number: int | None = _number()
+    settings: str = _text()
+    adopted_at: datetime = _instant(nullable=False)
+    adopted_by: str = _text()
+    approved_by: str | None = _text(default=None)
+
+
 class BrakeCount(Base, table=True):
     """How many accounts were asked to be destroyed at one instant: what the brake adds up."""
 
@@ -357,6 +396,7 @@ class BrakeRelease(Base, table=True):
     at: datetime = _instant(nullable=False, index=True)
     accounts: int = Field(sa_type=Integer)
     actor: str = _text()
+    approved_by: str | None = _text(default=None)
     reason: str = _text()
 
 
@@ -432,6 +472,7 @@ owner_changes = table(OwnerChange)
 brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
 clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
 ledger_positions = table(LedgerPosition)
+approvals, adopted_access = table(Approval), table(AdoptedAccess)
 
 #: What is append-only: the history, the receipts, and the seals of both.
 RECORD = (history, receipts, seals)
@@ -478,6 +519,7 @@ def schema() -> MetaData:
     )
     waiting = cancellation_requests.c.settled_at.is_(None)
     Index("cancellation_request_open", cancellation_requests.c.id, postgresql_where=waiting, sqlite_where=waiting)
+    Index("refused_attempt_principal", refused_attempts.c.principal, refused_attempts.c.at)
     asked = history.c.request_id.is_not(None)
     Index(
         "history_request",

@@ -215,15 +215,18 @@ def _move_receipts(connection: Connection) -> None:
 
 
 def _rewrite_refusals(connection: Connection, old: Any, owner: Any) -> None:
-    """Attempts that were refused, with owners by their number, or as unknown, instead of by their address."""
+    """Attempts that were refused, with owners by their number, or a question mark, instead of by their address."""
     claimed = f"{Role.OWNER}:"
     address = func.lower(func.trim(func.substr(old.c.actor, len(claimed) + 1)))
     here = (owner.c.account_id == old.c.account_id) & (owner.c.email_key == address)
-    number = func.coalesce(select(cast(owner.c.number, Text)).where(here).scalar_subquery(), "unknown")
-    actor = case((old.c.actor.like(f"{claimed}%"), literal(claimed) + number), else_=old.c.actor)
-    names = [column.name for column in refused_attempts.c if column.name in old.c]
-    rewritten = select(*(actor if name == "actor" else old.c[name] for name in names)).order_by(old.c.id)
-    connection.execute(insert(refused_attempts).from_select(names, rewritten, include_defaults=False))
+    number = func.coalesce(select(cast(owner.c.number, Text)).where(here).scalar_subquery(), "?")
+    who = case((old.c.actor.like(f"{claimed}%"), literal(claimed) + number), else_=old.c.actor)
+    rewritten = {
+        **{name: old.c[name] for name in ("id", "account_id", "at", "reasons", "policy_version")},
+        **{"what": old.c.event, "who": who, "times": literal(1)},
+    }
+    query = select(*rewritten.values()).order_by(old.c.id)
+    connection.execute(insert(refused_attempts).from_select(list(rewritten), query, include_defaults=False))
 
 
 def _go_on_counting(connection: Connection, new: Table) -> None:

@@ -124,7 +124,8 @@ def test_groups_say_what_the_customer_has() -> None:
 
 
 def test_kinds_of_actors_differ_in_colour_and_those_that_lead_a_move_in_line_too() -> None:
-    assert len({colour for colour, _, _ in ROLES.values()}) == len(Role)
+    assert set(ROLES) == {way.role for row in TRANSITIONS for way in row.by}
+    assert len({colour for colour, _, _ in ROLES.values()}) == len(ROLES)
     leading = {card.role(POLICY) for card in cards()}
     assert len({ROLES[role][1] for role in leading}) == len(leading)
 

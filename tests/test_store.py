@@ -20,7 +20,6 @@ from lifecycle import (
     Engine,
     InvalidInput,
     ManualClock,
-    NoSuchTransition,
     Policy,
     PolicyError,
     Refused,
@@ -31,7 +30,7 @@ from lifecycle.actor import SYSTEM, Request
 from lifecycle.database import Database
 from lifecycle.machine import decide
 from lifecycle.store import Entry
-from lifecycle.tables import SCHEMA_VERSION, accounts, history, metadata, outbox, refused_attempts, schema_info
+from lifecycle.tables import SCHEMA_VERSION, accounts, history, metadata, outbox, schema_info
 from tests.conftest import START
 
 ANN = "ann@acme.test"
@@ -166,17 +165,6 @@ def test_the_same_request_id_on_another_account_is_another_request(engine: Engin
     engine.open_account("other", company="Other", owners=[ANN])
     engine.fire("acme", "cancel", actor=Actor.owner(ANN), request_id="ticket-42")
     assert engine.fire("other", "cancel", actor=Actor.owner(ANN), request_id="ticket-42").account_id == "other"
-
-
-def test_a_refused_attempt_is_recorded_apart_from_history(engine: Engine) -> None:
-    opened(engine)
-    with pytest.raises(NoSuchTransition):
-        engine.fire("acme", "reactivate", actor=Actor.support("sue"))
-    with engine.database.read() as connection:
-        attempt = connection.execute(select(refused_attempts)).mappings().one()
-    assert (attempt["account_id"], attempt["event"], attempt["actor"]) == ("acme", "reactivate", "support:sue")
-    assert "No reactivate leaves the account's state trial" in attempt["reasons"]
-    assert len(engine.history("acme")) == 1
 
 
 def test_history_names_owners_by_number_and_keeps_their_addresses_out(engine: Engine) -> None:

@@ -167,7 +167,19 @@ def written_down(engine: Engine) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         if str(entry["request_id"]).startswith("import:"):
             entry["request_id"] = f"import:{digest}"
     yield "history", entries[::-1]
-    kept = ("legal_hold", "outbox", "refused_attempt", "brake_count", "clock_reading", "adopted_policy")
+    said = {(row["account_id"], row["number"], row["effect"]): row["text"] for row in rows(engine, "receipt")}
+    owed = rows(engine, "outbox")
+    yield "outbox", [{**row, "receipt": said.get((row["account_id"], row["number"], row["effect"]))} for row in owed]
+    asked = {"owner:1": "owner: Ann@sparrow.test", "owner:?": "owner:eve@sparrow.test"}
+    same = ("id", "account_id", "at", "reasons", "policy_version")
+    yield (
+        "refused_attempt",
+        [
+            {name: row[name] for name in same} | {"event": row["what"], "actor": asked.get(row["who"], row["who"])}
+            for row in rows(engine, "refused_attempt")
+        ],
+    )
+    kept = ("legal_hold", "brake_count", "clock_reading", "adopted_policy")
     yield from ((name, rows(engine, name)) for name in kept)
     yield "schema_info", [{"id": 1, "version": 2}]
 
@@ -224,9 +236,9 @@ def test_an_upgrade_keeps_every_account_with_its_people_its_history_and_what_it_
             if str(entry["request_id"]).startswith("import:"):
                 entry["request_id"] = "import"
         assert entries == expected
-    for name in ("legal_hold", "outbox", "brake_count", "clock_reading", "adopted_policy"):
+    for name in ("legal_hold", "outbox", "receipt", "brake_count", "clock_reading", "adopted_policy"):
         assert rows(engine, name) == rows(twin, name), name
-    assert [row["actor"] for row in rows(engine, "refused_attempt")] == ["support:sue", "owner:1", "owner:unknown"]
+    assert [row["who"] for row in rows(engine, "refused_attempt")] == ["support:sue", "owner:1", "owner:?"]
     assert engine.find("sparrow  HELD", "Bob@held.sparrow.test") == ["held"]
     engine.close()
 

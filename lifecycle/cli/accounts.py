@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifecycle.authority import ACTING
 from lifecycle.cli import output, parsing
 from lifecycle.cli.run import Command, Run, command
 from lifecycle.errors import AccountNotFound, InvalidInput, Refused
 
 if TYPE_CHECKING:
+    from lifecycle.actor import Actor
     from lifecycle.reads import HistoryEntry, Snapshot
 
 COMMANDS: list[Command] = []
@@ -35,9 +37,9 @@ ActorOption = Annotated[
     str,
     typer.Option(
         "--as",
-        metavar="ROLE:ID",
+        metavar="ROLE",
         show_default=False,
-        help="Who asks: owner, support, billing or admin, and their id.",
+        help="The role in which you ask: support, billing or admin; owner:ADDRESS in a portal.",
     ),
 ]
 StateOption = Annotated[
@@ -69,6 +71,7 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most
     "open",
     'lifecycle open acme --company "Acme Ltd" --owner ann@acme.test',
     panel=_PANEL,
+    needs=ACTING,
 )
 def open_account(
     run: Run,
@@ -176,9 +179,10 @@ def accounts(
 @command(
     COMMANDS,
     "fire",
-    "lifecycle fire acme upgrade --as billing:stripe --period-ends-at 2031-01-31",
-    'lifecycle fire acme suspend --as admin:root --reason "spam"',
+    "lifecycle fire acme upgrade --as billing --period-ends-at 2031-01-31",
+    'lifecycle fire acme suspend --as admin --reason "spam"',
     panel=_PANEL,
+    fires="*",
 )
 def fire(
     run: Run,
@@ -199,7 +203,7 @@ def fire(
         "period_ends_at": parsing.instant(period_ends_at, "--period-ends-at"),
         "case": case,
     }
-    _fire(run, id, event, actor, reason, request_id, facts)
+    _fire(run, id, event, run.actor(actor), reason, request_id, facts)
 
 
 @command(
@@ -207,6 +211,7 @@ def fire(
     "cancel",
     'lifecycle cancel --company "Acme Ltd" --email ann@acme.test',
     panel=_PANEL,
+    fires="cancel",
 )
 def cancel(
     run: Run,
@@ -215,7 +220,7 @@ def cancel(
     id: Annotated[str | None, typer.Option("--id", help="Which account, when the company has several.")] = None,
     actor: Annotated[
         str | None,
-        typer.Option("--as", metavar="ROLE:ID", help="Who asks; else support and your login name.", show_default=False),
+        typer.Option("--as", metavar="ROLE", help="The role in which you ask; else support.", show_default=False),
     ] = None,
     reason: ReasonOption = None,
     request_id: RequestOption = None,
@@ -223,7 +228,7 @@ def cancel(
     """Cancel an account for its owner, found by company and the owner's e-mail address."""
     chosen = id or _only(run, company, email)
     facts = {"company": company, "email": email}
-    _fire(run, chosen, "cancel", actor or parsing.myself("support"), reason, request_id, facts)
+    _fire(run, chosen, "cancel", run.actor(actor, "support"), reason, request_id, facts)
 
 
 def _only(run: Run, company: str, email: str) -> str:
@@ -244,7 +249,7 @@ def _only(run: Run, company: str, email: str) -> str:
 
 AdminOption = Annotated[
     str | None,
-    typer.Option("--as", metavar="ROLE:ID", help="Who asks; else admin and your login name.", show_default=False),
+    typer.Option("--as", metavar="ROLE", help="The role in which you ask; else admin.", show_default=False),
 ]
 HoldReason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the history.", show_default=False)]
 
@@ -254,6 +259,7 @@ HoldReason = Annotated[str, typer.Option("--reason", help="Why; it is kept in th
     "hold place",
     'lifecycle hold place acme --reason "court order" --case 2031-114',
     panel=_PANEL,
+    fires="place_hold",
 )
 def place(
     run: Run,
@@ -269,7 +275,7 @@ def place(
 ) -> None:
     """Place a legal hold: from now on nothing of the account is destroyed."""
     facts = {"case": case, "hold_ends_at": parsing.instant(until, "--until")}
-    _fire(run, id, "place_hold", actor or parsing.myself("admin"), reason, request_id, facts)
+    _fire(run, id, "place_hold", run.actor(actor, "admin"), reason, request_id, facts)
 
 
 @command(COMMANDS, "hold list", "lifecycle hold list", "lifecycle hold list acme --all", panel=_PANEL)
@@ -298,7 +304,13 @@ def _end_of(hold: dict[str, Any]) -> str:
     return "released by hand" if hold["ends_at"] is None else f"{hold['ends_at']:%Y-%m-%d %H:%M}"
 
 
-@command(COMMANDS, "hold release", "lifecycle hold release acme --reason settled --case 2031-114", panel=_PANEL)
+@command(
+    COMMANDS,
+    "hold release",
+    "lifecycle hold release acme --reason settled --case 2031-114",
+    panel=_PANEL,
+    fires="release_hold",
+)
 def release(
     run: Run,
     id: AccountId,
@@ -308,16 +320,15 @@ def release(
     request_id: RequestOption = None,
 ) -> None:
     """Release the holds of one case, or all of them without --case."""
-    _fire(run, id, "release_hold", actor or parsing.myself("admin"), reason, request_id, {"case": case})
+    _fire(run, id, "release_hold", run.actor(actor, "admin"), reason, request_id, {"case": case})
 
 
 def _fire(
-    run: Run, id: str, event: str, actor: str, reason: str | None, request_id: str | None, facts: dict[str, Any]
+    run: Run, id: str, event: str, actor: "Actor", reason: str | None, request_id: str | None, facts: dict[str, Any]
 ) -> None:
     stated = {name: value for name, value in facts.items() if value is not None}
-    asked = parsing.actor(actor)
     try:
-        entry = run.engine.fire(id, event, actor=asked, reason=reason, request_id=request_id, **stated)
+        entry = run.engine.fire(id, event, actor=actor, reason=reason, request_id=request_id, **stated)
     except Refused as refusal:
         refusal.add_note(f"See what is possible, and by whom, with `lifecycle show {id}`.")
         raise

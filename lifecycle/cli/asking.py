@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lifecycle.actor import Role
+from lifecycle.authority import ACTING
 from lifecycle.cli import output, parsing
 from lifecycle.cli.accounts import AccountId, CompanyOption, EmailOption, LimitOption, ReasonOption, RequestOption
 from lifecycle.cli.run import Command, Run, command
@@ -22,7 +24,7 @@ _PANEL = "Accounts"
 
 SupportOption = Annotated[
     str | None,
-    typer.Option("--as", metavar="ROLE:ID", help="Who asks; else support and your login name.", show_default=False),
+    typer.Option("--as", metavar="ROLE", help="The role in which you ask; else support.", show_default=False),
 ]
 OwnerArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The owner's e-mail address.", show_default=False)]
 
@@ -41,6 +43,7 @@ def _channels(incomplete: str) -> list[str]:
     "request-cancellation",
     'lifecycle request-cancellation --company "Acme Ltd" --email ann@acme.test --channel phone',
     panel=_PANEL,
+    needs=ACTING,
 )
 def request_cancellation(
     run: Run,
@@ -68,6 +71,7 @@ def request_cancellation(
     "confirm-cancellation",
     "lifecycle confirm-cancellation --token-file token.txt",
     panel=_PANEL,
+    needs=ACTING,
 )
 def confirm_cancellation(
     run: Run,
@@ -124,7 +128,13 @@ def _address(email: str) -> str:
     return email if email.isascii() else f"{email} ({ascii(email)[1:-1]})"
 
 
-@command(COMMANDS, "requests settle", 'lifecycle requests settle 7 --reason "called back, was a mistake"', panel=_PANEL)
+@command(
+    COMMANDS,
+    "requests settle",
+    'lifecycle requests settle 7 --reason "called back, was a mistake"',
+    panel=_PANEL,
+    needs=(Role.SUPPORT, Role.ADMIN),
+)
 def settle_request(
     run: Run,
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The request's number.", show_default=False)],
@@ -132,7 +142,7 @@ def settle_request(
     actor: SupportOption = None,
 ) -> None:
     """Note that a request was looked at, and what came of it."""
-    run.engine.settle_review(number, actor=parsing.actor(actor or parsing.myself("support")), reason=reason)
+    run.engine.settle_review(number, actor=run.actor(actor, "support"), reason=reason)
     if run.json:
         output.emit({"request": number, "settled": True})
     else:
@@ -156,9 +166,10 @@ def owners(run: Run, id: AccountId) -> None:
 @command(
     COMMANDS,
     "owners add",
-    'lifecycle owners add acme eve@acme.test --as admin:root --reason "contract of 2 May"',
+    'lifecycle owners add acme eve@acme.test --as admin --reason "contract of 2 May"',
     'lifecycle owners add acme eve@acme.test --company "Acme Ltd" --email ann@acme.test',
     panel=_PANEL,
+    fires="add_owner",
 )
 def add_owner(
     run: Run,
@@ -177,8 +188,9 @@ def add_owner(
 @command(
     COMMANDS,
     "owners remove",
-    'lifecycle owners remove acme bob@acme.test --as admin:root --reason "left the company"',
+    'lifecycle owners remove acme bob@acme.test --as admin --reason "left the company"',
     panel=_PANEL,
+    fires="remove_owner",
 )
 def remove_owner(
     run: Run,
@@ -205,7 +217,7 @@ def _change(
     actor: str | None,
     request_id: str | None,
 ) -> None:
-    asked = parsing.actor(actor or parsing.myself("support"))
+    asked = run.actor(actor, "support")
     change = run.engine.add_owner if event == "add_owner" else run.engine.remove_owner
     try:
         entry = change(id, owner, actor=asked, reason=reason, company=company, email=email, request_id=request_id)

@@ -43,9 +43,10 @@ def _bound(when: str) -> Any:
 @command(
     COMMANDS,
     "fire-many",
-    "lifecycle fire-many suspend --as admin:root --reason spam --state trial",
-    "lifecycle fire-many place_hold --as admin:root --reason lawsuit --ids ids.txt",
+    "lifecycle fire-many suspend --as admin --reason spam --state trial",
+    "lifecycle fire-many place_hold --as admin --reason lawsuit --ids ids.txt",
     panel="Accounts",
+    fires="*",
 )
 def fire_many(
     run: Run,
@@ -97,7 +98,7 @@ def fire_many(
         made = run.engine.fire_many(
             event,
             chosen,
-            actor=parsing.actor(actor),
+            actor=run.actor(actor),
             reason=reason,
             dry_run=not apply,
             digest=digest,

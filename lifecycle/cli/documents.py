@@ -144,7 +144,7 @@ def _kind(file: Path | None) -> str:
 # --- Demo and version ----------------------------------------------------------------------------
 
 
-@command(COMMANDS, "demo", "lifecycle demo", panel=_PANEL, json=False)
+@command(COMMANDS, "demo", "lifecycle demo", panel=_PANEL, json=False, needs=None)
 def demo(run: Run) -> None:
     """Live through fourteen months of a company's accounts in under a minute.
 
@@ -155,7 +155,7 @@ def demo(run: Run) -> None:
     play(run.given.database, output.console())
 
 
-@command(COMMANDS, "version", "lifecycle version", panel=_PANEL, database=False)
+@command(COMMANDS, "version", "lifecycle version", panel=_PANEL, database=False, needs=None)
 def version(run: Run) -> None:
     """Print the version of lifecycle and of what it runs on."""
     if run.json:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lifecycle.actor import Role
+from lifecycle.authority import ACTING
 from lifecycle.cli import output
 from lifecycle.cli.errors import USAGE
 from lifecycle.cli.operate import progress
@@ -29,6 +31,7 @@ _SHOWN = 20
     "lifecycle import accounts.csv --dry-run",
     "lifecycle import accounts.csv --skip-bad rejects.csv",
     panel="Accounts",
+    needs=(Role.ADMIN,),
 )
 def import_(
     run: Run,
@@ -57,7 +60,9 @@ def import_(
         raise typer.Exit(USAGE)
 
 
-@command(COMMANDS, "activity", "lifecycle activity activity.csv", "lifecycle activity -", panel="Accounts")
+@command(
+    COMMANDS, "activity", "lifecycle activity activity.csv", "lifecycle activity -", panel="Accounts", needs=ACTING
+)
 def activity(
     run: Run,
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="account_id,at; - for standard input.")],

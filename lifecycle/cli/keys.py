@@ -1,5 +1,6 @@
 """Commands on the keys under which personal data is sealed."""
 
+from lifecycle.actor import Role
 from lifecycle.cli import output
 from lifecycle.cli.operate import progress
 from lifecycle.cli.run import Command, Run, command
@@ -8,7 +9,7 @@ COMMANDS: list[Command] = []
 _PANEL = "Operation"
 
 
-@command(COMMANDS, "keys new", "lifecycle keys new", panel=_PANEL)
+@command(COMMANDS, "keys new", "lifecycle keys new", panel=_PANEL, needs=(Role.ADMIN,))
 def new(run: Run) -> None:
     """Make a key-encryption key. It is printed once and kept nowhere: put it where your secrets are."""
     from lifecycle.vault import KeyRing
@@ -48,7 +49,7 @@ def status(run: Run) -> None:
     output.show(output.table(("key", "keys under it", ""), rows))
 
 
-@command(COMMANDS, "keys rotate", "lifecycle keys rotate", panel=_PANEL)
+@command(COMMANDS, "keys rotate", "lifecycle keys rotate", panel=_PANEL, needs=(Role.ADMIN,))
 def rotate(run: Run) -> None:
     """Wrap every account's key under the current key-encryption key. Can be broken off, and run beside daemons."""
     engine = run.engine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lifecycle.actor import Role
 from lifecycle.cli import output, parsing
 from lifecycle.cli.accounts import AdminOption, LimitOption, as_data
 from lifecycle.cli.errors import REFUSED
@@ -35,6 +36,7 @@ _PANEL = "Operation"
     "lifecycle init --database sqlite:///accounts.db",
     "lifecycle init --roles --database postgresql://postgres@db.internal/accounts",
     panel=_PANEL,
+    needs=(Role.ADMIN,),
 )
 def init(
     run: Run,
@@ -159,7 +161,7 @@ def due(
     output.show_rows(("account", "state", "event", "step", "at (UTC)", "when"), rows, nothing, limit)
     first = next(waiting, None)
     if first is not None:
-        output.say("", "Waiting for an admin, who fires each with `lifecycle fire ID EVENT --as admin:NAME`:")
+        output.say("", "Waiting for an admin, who fires each with `lifecycle fire ID EVENT --as admin`:")
         listed = ((a.id, a.company, a.state, _timer_event(a)) for a in chain([first], waiting))
         output.show_rows(("account", "company", "state", "event"), listed, "", limit)
     for risk in at_risk:
@@ -204,7 +206,7 @@ def timers(run: Run) -> None:
     output.show(output.table(columns, rows))
 
 
-@command(COMMANDS, "sweep", "lifecycle sweep", panel=_PANEL)
+@command(COMMANDS, "sweep", "lifecycle sweep", panel=_PANEL, needs=None)
 def sweep(run: Run) -> None:
     """Fire all that is due now, once. The daemon does it by itself; this is for cron, and for impatience."""
     engine = _ready(run.engine)
@@ -225,7 +227,7 @@ def sweep(run: Run) -> None:
         output.say(f"Next: {report.next_due:%Y-%m-%d %H:%M} UTC, {output.relative(report.next_due, run.now)}.")
 
 
-@command(COMMANDS, "deliver", "lifecycle deliver", panel=_PANEL)
+@command(COMMANDS, "deliver", "lifecycle deliver", panel=_PANEL, needs=None)
 def deliver(run: Run) -> None:
     """Hand what the outbox owes to its handlers, once. The daemon does it by itself."""
     from lifecycle.log import configure
@@ -247,7 +249,7 @@ def deliver(run: Run) -> None:
         output.say(f"Destruction is withheld. {report.withheld}")
 
 
-@command(COMMANDS, "daemon", "lifecycle daemon --config lifecycle.toml", panel=_PANEL, json=False)
+@command(COMMANDS, "daemon", "lifecycle daemon --config lifecycle.toml", panel=_PANEL, json=False, needs=None)
 def daemon(
     run: Run,
     resync: Annotated[
@@ -312,8 +314,10 @@ def brake_status(run: Run) -> None:
     for effect, count in brake.waiting.items():
         output.say(f"Due now: {effect} of {count:,} accounts.")
     for release in brake.releases:
+        second = "" if release.approved_by is None else f" and {release.approved_by}"
         output.say(
-            f"Released {release.at:%Y-%m-%d %H:%M} UTC by {release.actor}: {release.accounts:,}, {release.reason}"
+            f"Released {release.at:%Y-%m-%d %H:%M} UTC by {release.actor}{second}: "
+            f"{release.accounts:,}, {release.reason}"
         )
     if brake.tripped:
         opens = "" if brake.opens_at is None else f" It opens at {brake.opens_at:%Y-%m-%d %H:%M} UTC by itself."
@@ -327,6 +331,7 @@ def brake_status(run: Run) -> None:
     "brake release",
     'lifecycle brake release 200 --reason "spam accounts of May, ticket 4711"',
     panel=_PANEL,
+    needs=(Role.ADMIN,),
 )
 def brake_release(
     run: Run,
@@ -335,7 +340,7 @@ def brake_release(
     actor: AdminOption = None,
 ) -> None:
     """Let so many more accounts be destroyed than the limits say; it is recorded."""
-    run.engine.release_brake(count, actor=parsing.actor(actor or parsing.myself("admin")), reason=reason)
+    run.engine.release_brake(count, actor=run.actor(actor, "admin"), reason=reason)
     brake = run.engine.brake()
     if run.json:
         output.emit({"released": count, "free": brake.free})
@@ -354,10 +359,10 @@ def restore_check(run: Run, limit: LimitOption = None) -> None:
     )
 
 
-@command(COMMANDS, "restore apply", "lifecycle restore apply", panel=_PANEL)
+@command(COMMANDS, "restore apply", "lifecycle restore apply", panel=_PANEL, needs=(Role.ADMIN,))
 def restore_apply(run: Run, actor: AdminOption = None, limit: LimitOption = None) -> None:
     """Bring every such account to where it was when it was destroyed, and have it destroyed anew."""
-    report = run.engine.apply_restore(actor=parsing.actor(actor or parsing.myself("admin")))
+    report = run.engine.apply_restore(actor=run.actor(actor, "admin"))
     _report_restore(run, _of_ledger(report), limit, None)
 
 
@@ -428,6 +433,7 @@ def outbox_list(
     "lifecycle outbox retry 17",
     "lifecycle outbox retry --all",
     panel=_PANEL,
+    needs=(Role.ADMIN,),
 )
 def outbox_retry(
     run: Run,
@@ -462,7 +468,7 @@ def doctor(
     from lifecycle.doctor import examine
 
     if accept_clock:
-        run.engine.accept_clock(parsing.actor(parsing.myself("admin")))
+        run.engine.accept_clock(run.actor(None, "admin"))
     findings = examine(run.engine)
     if run.json:
         output.emit(iter(findings))

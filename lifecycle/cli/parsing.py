@@ -1,17 +1,16 @@
 """Words on the command line to values; what can't be understood raises InvalidInput with an example."""
 
-import getpass
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from lifecycle import inputs
 from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
 
 if TYPE_CHECKING:
     from lifecycle.actor import Actor
+    from lifecycle.authority import Authority
 
 
 def instant(value: str | None, option: str) -> datetime | None:
@@ -51,23 +50,19 @@ def host_and_port(value: str, option: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def actor(value: str) -> "Actor":
-    """``role:id`` as an actor: ``owner:ann@acme.test``, ``billing:stripe``."""
+def actor(value: str, authority: "Authority") -> "Actor":
+    """``support``: whoever runs the command, in that role; ``owner:ann@acme.test``: who is signed in at a portal."""
     from lifecycle.actor import Actor, Role
 
-    role, colon, id = value.partition(":")
-    if not colon:
-        raise InvalidInput(f"--as must be ROLE:ID such as support:sue or owner:ann@acme.test, not {shown(value)}.")
-    return Actor(Role(nearest(role.strip().lower(), Role, "role")), id)
-
-
-def myself(role: str) -> str:
-    """``role:`` and the login name of whoever runs the command."""
-    try:
-        login = getpass.getuser()
-    except (KeyError, OSError):
-        raise InvalidInput(f"Your login name is not known here; say who you are with --as {role}:NAME.") from None
-    try:
-        return f"{role}:{inputs.reference(login, 'Your login name')}"
-    except InvalidInput as error:
-        raise InvalidInput(f"{error} Say who you are with --as {role}:NAME.") from None
+    word, colon, address = value.partition(":")
+    role = Role(nearest(word.strip().lower(), Role, "role"))
+    if role is Role.OWNER:
+        if not address.strip():
+            raise InvalidInput("--as owner needs the address of the owner who is signed in: --as owner:ann@acme.test.")
+        return Actor.owner(address)
+    if colon and role is not Role.SYSTEM:
+        raise InvalidInput(
+            f"--as takes a role and no id, since the id comes from who runs the command, {authority.principal}: "
+            f"write --as {role}."
+        )
+    return Actor(role, authority.principal.name)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from lifecycle.actor import Role
+from lifecycle.authority import ACTING, HELD
 from lifecycle.cli.pages import Page, Pages
-from lifecycle.errors import InvalidInput, SchemaOutdated
+from lifecycle.errors import InvalidInput, LifecycleError, NotAuthorised, SchemaOutdated
 
 if TYPE_CHECKING:
+    from lifecycle.actor import Actor
+    from lifecycle.authority import Authority
     from lifecycle.config import Config
     from lifecycle.engine import Engine
 
@@ -43,7 +47,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help=f"TOML with policy, handlers, delivery, safety, requests and audit; else {CONFIG_VARIABLE}, else none.",
+        help=f"TOML with policy, handlers, safety, requests, roles and more; else {CONFIG_VARIABLE}, else none.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -70,8 +74,10 @@ class Given:
 class Run:
     """One run of one command; closes what it opened."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: Given, command: str = "", needs: tuple[Role, ...] | None = None) -> None:
         self.given = given
+        self.command = command
+        self.needs = needs
         self.json = given.json
         self._engine: Engine | None = None
 
@@ -90,8 +96,37 @@ class Run:
         """The configuration from the file, if one is named, and the environment."""
         from lifecycle.config import load
 
+        return load(self._config_file, os.environ)
+
+    @property
+    def _config_file(self) -> Path | None:
         named = os.environ.get(CONFIG_VARIABLE)
-        return load(self.given.config or (Path(named) if named else None), os.environ)
+        return self.given.config or (Path(named) if named else None)
+
+    @cached_property
+    def authority(self) -> "Authority":
+        """Who runs the command, and their roles; :class:`NotAuthorised` for a key that nobody has."""
+        access = self.config.access
+        return access.authority(access.principal(os.environ), f"[roles] of {self._config_file}")
+
+    def admit(self) -> None:
+        """Raise :class:`NotAuthorised`, and have it recorded, unless who runs the command has a role for it."""
+        if self.needs is None:
+            return
+        who = "key:?"  # until the key is known to be somebody's
+        try:
+            who = str(self.authority.principal)
+            self.authority.require(self.needs)
+        except NotAuthorised as refusal:
+            with suppress(LifecycleError):  # it stays refused, whether or not there is a database
+                self._open(authority=None).record_refusal(self.command, who, refusal, principal=who)
+            raise
+
+    def actor(self, said: str | None, default: str | None = None) -> "Actor":
+        """Whoever runs the command, in the role that ``--as`` chooses; or an owner who is signed in at a portal."""
+        from lifecycle.cli.parsing import actor
+
+        return actor(said or default or "", self.authority)
 
     @property
     def engine(self) -> "Engine":
@@ -101,21 +136,30 @@ class Run:
     def open_engine(self, *, create: bool = False) -> "Engine":
         """The engine; with ``create`` also on an SQLite file that does not exist yet."""
         if self._engine is None:
-            from lifecycle.engine import Engine
+            # Timers are no privilege: what needs no role works for nobody.
+            engine = self._open(None if self.needs is None else self.authority, create=create)
+            if not create:
+                with engine.recording(self.command, "" if self.needs is None else str(self.authority.principal)):
+                    engine.check_access()
+        assert self._engine is not None
+        return self._engine
 
-            config = self.config
-            engine = Engine(
-                self.database_url,
-                policy=config.policy,
-                handlers=config.handlers,
-                delivery=config.delivery,
-                safety=config.safety,
-                keys=config.keys,
-                requests=config.requests,
-                audit=config.audit,
-            )
-            self._engine = engine
-            self._check_file(create)
+    def _open(self, authority: "Authority | None", *, create: bool = False) -> "Engine":
+        from lifecycle.engine import Engine
+
+        config = self.config
+        self._engine = Engine(
+            self.database_url,
+            policy=config.policy,
+            handlers=config.handlers,
+            delivery=config.delivery,
+            safety=config.safety,
+            keys=config.keys,
+            requests=config.requests,
+            audit=config.audit,
+            authority=authority,
+        )
+        self._check_file(create)
         return self._engine
 
     def _check_file(self, create: bool) -> None:
@@ -157,6 +201,15 @@ class Command:
     group: str | None
     panel: str
     examples: tuple[str, ...]
+    #: Who may run it: whoever has one of these roles; None for everybody.
+    needs: tuple[Role, ...] | None = HELD
+    #: The event that it fires, where it is always the same; ``*`` where it is an argument.
+    fires: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The command's name with its group."""
+        return f"{self.group} {self.name}" if self.group else self.name
 
     @property
     def epilog(self) -> str:
@@ -164,11 +217,20 @@ class Command:
 
 
 def command(
-    table: list[Command], name: str, *examples: str, panel: str, json: bool = True, database: bool = True
+    table: list[Command],
+    name: str,
+    *examples: str,
+    panel: str,
+    json: bool = True,
+    database: bool = True,
+    needs: tuple[Role, ...] | None = HELD,
+    fires: str | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Put a function into ``table`` as the command ``name`` (``"outbox list"`` in a group).
 
     ``json`` and ``database`` say whether it prints data and whether it uses a database; the options follow.
+    ``needs`` are the roles of which one is needed (any, unless told otherwise; None for no role at all). What
+    ``fires`` an event is decided by the event's own permissions, once somebody has any role that acts.
     """
     group, _, last = name.rpartition(" ")
 
@@ -178,20 +240,25 @@ def command(
             options = {"database": DatabaseOption, **options}
         if json:
             options["json"] = JsonOption
-        table.append(Command(_with_options(function, options), last, group or None, panel, examples))
+        admitted = ACTING if fires else needs
+        wrapped = _with_options(function, options, name, admitted)
+        table.append(Command(wrapped, last, group or None, panel, examples, admitted, fires))
         return function
 
     return put
 
 
-def _with_options(function: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
+def _with_options(
+    function: Callable[..., None], options: dict[str, Any], name: str, needs: tuple[Role, ...] | None
+) -> Callable[..., None]:
     """The function with its first parameter, the run, replaced by the context and the shared options."""
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
         context = values.pop("context")
         here = Given(**{name: values.pop(name) for name in options})
-        with closing(Run(here.over(context.find_object(Given) or Given()))) as started:
+        with closing(Run(here.over(context.find_object(Given) or Given()), name, needs)) as started:
+            started.admit()
             function(started, **values)
 
     signature = inspect.signature(function, eval_str=True)

@@ -38,7 +38,16 @@ from lifecycle.task import Undeliverable
 #: The engine's own tables; a schema that has the first three of them is the engine's.
 MARKS = frozenset({"adopted_policy", "refused_attempt", "schema_info"})
 OWN = MARKS | {
-    *("account", "brake_count", "brake_release", "cancellation_request", "cancellation_token", "clock_acceptance"),
+    *(
+        "account",
+        "adopted_access",
+        "approval",
+        "brake_count",
+        "brake_release",
+        "cancellation_request",
+        "cancellation_token",
+        "clock_acceptance",
+    ),
     *("clock_reading", "heartbeat", "history", "ledger_position", "legal_hold", "lookup_secret", "outbox", "owner"),
     *("owner_change", "personal_data", "receipt", "seal", "stated_reason"),
 }
