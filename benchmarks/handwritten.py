@@ -264,9 +264,11 @@ class Handwritten:
         run = self.connection.execute
         keys, ids, texts = (list(column) for column in zip(*receipts, strict=True))
         delivered = (
-            "UPDATE outbox SET status = 'delivered', finished_at = %(now)s, receipt = g.receipt, last_error = NULL, "
-            "claimed_until = NULL FROM unnest(%(keys)s::bigint[], %(texts)s::text[]) AS g(key, receipt) "
-            "WHERE outbox.id = g.key AND status = 'pending'"
+            "WITH delivered AS (UPDATE outbox SET status = 'delivered', finished_at = %(now)s, last_error = NULL, "
+            "claimed_until = NULL FROM unnest(%(keys)s::bigint[], %(texts)s::text[]) AS g(key, text) "
+            "WHERE outbox.id = g.key AND status = 'pending' RETURNING account_id, number, effect, text) "
+            "INSERT INTO receipt (account_id, number, effect, at, text) "
+            "SELECT account_id, number, effect, %(now)s, text FROM delivered"
         )
         move = (
             f"WITH moved AS (UPDATE account SET {self._filled(job.sets)} "
@@ -286,9 +288,14 @@ class Handwritten:
         run = self.connection.execute
         run("BEGIN IMMEDIATE")
         self.connection.executemany(
-            "UPDATE outbox SET status = 'delivered', finished_at = ?, receipt = ?, last_error = NULL, "
-            "claimed_until = NULL WHERE id = ? AND status = 'pending'",
-            [(self.given["now"], receipt, key) for key, _, receipt in receipts],
+            "INSERT INTO receipt (account_id, number, effect, at, text) "
+            "SELECT account_id, number, effect, ?, ? FROM outbox WHERE id = ? AND status = 'pending'",
+            [(self.given["now"], text, key) for key, _, text in receipts],
+        )
+        self.connection.executemany(
+            "UPDATE outbox SET status = 'delivered', finished_at = ?, last_error = NULL, claimed_until = NULL "
+            "WHERE id = ? AND status = 'pending'",
+            [(self.given["now"], key) for key, _, _ in receipts],
         )
         run("DELETE FROM picked")
         pick = f"INSERT INTO picked SELECT rowid FROM account WHERE id = :id AND {self._filled(job.where)}"

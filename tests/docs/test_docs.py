@@ -299,6 +299,21 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(file), f"{name_of(page)}: {link} has no such heading"
 
 
+# --- The security page ------------------------------------------------------------------------------
+
+
+def test_every_attack_of_the_security_page_is_a_test_of_the_file_that_its_section_names() -> None:
+    sections = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8").split("\n## ")
+    for section in sections:
+        files = re.findall(r"`(tests/test_\w+\.py)`", section)
+        there = "".join((REPOSITORY / file).read_text(encoding="utf-8") for file in files)
+        attacks = [line.rsplit("|", 2)[1] for line in section.splitlines() if line.startswith("| ") and files]
+        named = [test for tests in attacks for test in re.findall(r"`(\w+)`", tests)]
+        assert not files or named
+        for test in named:
+            assert f"def test_{test}(" in there, f"docs/security.md names {test}, which is in none of {files}"
+
+
 # --- The policy page -----------------------------------------------------------------------------
 
 POLICY_PAGE = REPOSITORY / "docs" / "policy.md"
