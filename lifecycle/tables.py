@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     func,
 )
 from sqlalchemy import literal as sql_literal
@@ -57,6 +59,9 @@ def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
     return lambda: Enum(*values, name=name, native_enum=False, create_constraint=True, length=40)
 
 
+#: Marks the columns of which nothing may stay anywhere.
+SEALED = "sealed"
+
 metadata = MetaData(
     naming_convention={
         "ix": "%(table_name)s_%(column_0_N_name)s",
@@ -82,6 +87,11 @@ def _text(**kw: Any) -> Any:
 
 def _bytes(**kw: Any) -> Any:
     return Field(sa_type=LargeBinary, **kw)
+
+
+def _sealed(**kw: Any) -> Any:
+    """What a key opens, or a key. PostgreSQL's statistics would keep samples of it beyond a purge: they have none."""
+    return _bytes(sa_column_kwargs={"info": {SEALED: True}}, **kw)
 
 
 def _instant(**kw: Any) -> Any:
@@ -146,8 +156,8 @@ class PersonalData(Base, table=True):
     __tablename__ = "personal_data"
     account_id: str = _reference(primary_key=True)
     key_id: str = _text()
-    wrapped: bytes = _bytes()
-    data: bytes = _bytes()
+    wrapped: bytes = _sealed()
+    data: bytes = _sealed()
     company_key: bytes = _bytes(index=True)
 
 
@@ -204,7 +214,7 @@ class StatedReason(Base, table=True):
     __tablename__ = "stated_reason"
     account_id: str = _reference(primary_key=True)
     number: int = Field(primary_key=True, sa_type=Integer)
-    data: bytes = _bytes()
+    data: bytes = _sealed()
 
 
 class LookupSecret(Base, table=True):
@@ -213,7 +223,7 @@ class LookupSecret(Base, table=True):
     __tablename__ = "lookup_secret"
     id: int = Field(default=1, primary_key=True, sa_type=Integer)
     key_id: str = _text()
-    wrapped: bytes = _bytes()
+    wrapped: bytes = _sealed()
 
 
 class Status(StrEnum):
@@ -315,8 +325,8 @@ class CancellationRequest(Base, table=True):
     received_at: datetime = _instant(nullable=False, index=True)
     requester: bytes = _bytes()
     key_id: str | None = _text(default=None)
-    wrapped: bytes | None = _bytes(default=None)
-    data: bytes | None = _bytes(default=None)
+    wrapped: bytes | None = _sealed(default=None)
+    data: bytes | None = _sealed(default=None)
     why: str | None = _text(default=None)
     account_id: str | None = _reference(default=None, index=True)
     settled_at: datetime | None = _instant()
@@ -343,7 +353,7 @@ class OwnerChange(Base, table=True):
     __tablename__ = "owner_change"
     account_id: str = _reference(primary_key=True)
     number: int = Field(primary_key=True, sa_type=Integer)
-    data: bytes = _bytes()
+    data: bytes = _sealed()
 
 
 class Approval(Base, table=True):
@@ -500,6 +510,9 @@ def schema() -> MetaData:
 
     They are derived on demand: whoever only reads and writes rows need not wait for that.
     """
+    for sealed in (column for found in metadata.tables.values() for column in found.c if column.info.get(SEALED)):
+        without = DDL(f"ALTER TABLE {sealed.table.name} ALTER COLUMN {sealed.name} SET STATISTICS 0")  # type: ignore[no-untyped-call]
+        event.listen(sealed.table, "after_create", without.execute_if(dialect="postgresql"))
     for invariant in INVARIANTS:
         condition = compile_term(invariant.test, COLUMNS, Policy(), sql_literal(None))
         accounts.append_constraint(CheckConstraint(condition, name=invariant.name))

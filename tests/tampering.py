@@ -20,10 +20,15 @@ _TRIGGERS = {
 @contextmanager
 def unguarded(connection: Connection) -> Iterator[None]:
     """Inside, nothing refuses to change the record; afterwards, it looks as if nothing had happened."""
+    unguard(connection)
+    yield
+    protect(connection)
+
+
+def unguard(connection: Connection) -> None:
+    """From now on nothing refuses to change the record."""
     dialect = connection.dialect.name
     for record in RECORD:
         for table, name in connection.execute(text(_TRIGGERS[dialect]), {"table": record.name}).all():
             where = f" ON {table}" if dialect == "postgresql" else ""
             connection.execute(text(f"DROP TRIGGER {name}{where}"))
-    yield
-    protect(connection)

@@ -25,6 +25,8 @@ from lifecycle.tables import metadata
 from lifecycle.task import Found, Receipt, Undeliverable
 from tests.conftest import SOAK
 
+pytestmark = pytest.mark.empty
+
 #: Ids that a careless comparison takes for each other.
 LOOKALIKES = ("acme", "ACME", "Acme", "acme2", "acm", "acme.", "acme:", "a_me", "a%", "0", "00", "1e3", "1000")
 

@@ -23,7 +23,7 @@ from lifecycle.tables import metadata
 from tests.conftest import START
 from tests.daemons import CONFIRM, DAY, back_then, now, open_trial, starting, until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.empty]
 ADMIN = Actor.admin("root")
 ANN = "ann@acme.test"
 DESTRUCTIVE = {Effect.DELETE_CONTENT: lambda task: "gone", Effect.PURGE_BACKUPS: lambda task: "gone"}

@@ -306,6 +306,7 @@ def test_migrating_twice_changes_nothing(engine: Engine) -> None:
     assert engine.get("acme").as_dict() == before
 
 
+@pytest.mark.empty
 def test_a_database_without_schema_says_what_to_run(url: str) -> None:
     engine = Engine(url)
     with pytest.raises(SchemaOutdated, match="lifecycle init"):

@@ -16,6 +16,8 @@ from lifecycle.importer import import_accounts
 from lifecycle.tables import SCHEMA_VERSION, adopted_policies, metadata
 from tests.conftest import START
 
+pytestmark = pytest.mark.empty
+
 DAY = timedelta(days=1)
 ADMIN, ANN = Actor.admin("root"), Actor.owner("ann@sparrow.test")
 #: Version 2, but for most CHECKs. {instant} and {number} are the types that the databases have for them.

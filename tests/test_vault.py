@@ -20,6 +20,8 @@ from lifecycle.tables import metadata, owners, personal_data
 from lifecycle.vault import AccountKey, Vault, lookup_key, seal, unseal
 from tests.conftest import START
 
+pytestmark = pytest.mark.empty
+
 ANN, SUE = "ann@canary.test", Actor.support("sue")
 OLD, NEW = b"o" * 32, b"n" * 32
 FIRST = KeyRing({"first": OLD}, "first")
