@@ -36,7 +36,7 @@ check: install ## Format, lint, types, import rules, docs
 	@if [ -d tests/docs ]; then $(BIN)/python -m pytest -q tests/docs; fi
 
 test: install ## Run all tests; ARGS="-k sweep" is passed on
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report= -p tests.plugins.coverage_gate $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup --cov --cov-report= -p tests.plugins.coverage_gate $(ARGS)
 
 soak: install ## Random lives and populations, 25 times as many as the suite tries
 	@LIFECYCLE_SOAK=25 $(BIN)/python -m pytest -n 2 --timeout 0 tests/test_promises.py tests/test_equivalence.py tests/test_terms.py $(ARGS)

@@ -6,10 +6,12 @@
 import importlib
 import os
 import pkgutil
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,10 +104,23 @@ def postgresql_url(request: pytest.FixtureRequest, postgresql_maker: Any) -> Ite
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the schema and nothing else."""
+    path = tmp_path_factory.mktemp("template") / "accounts.db"
+    database = Database(f"sqlite:///{path}")
+    Store(database).migrate()
+    database.close()
+    return path
+
+
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> str:
-    """An empty database on each of the two databases."""
-    return str(request.getfixturevalue(f"{request.param}_url"))
+    """A database of each kind with the schema, in which nobody has done anything; marked `empty`, without it."""
+    found = str(request.getfixturevalue(f"{request.param}_url"))
+    if request.param == "sqlite" and not request.node.get_closest_marker("empty"):
+        shutil.copy(request.getfixturevalue("sqlite_template"), found.removeprefix("sqlite:///"))
+    return found
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_an_unknown_account_is_an_error(acme: Engine) -> None:
         list(export(acme, "history", account_id="nobody"))
 
 
+@pytest.mark.empty
 def test_a_database_without_a_schema_is_an_error(url: str) -> None:
     engine = Engine(url)
     with pytest.raises(SchemaOutdated, match="lifecycle init"):

@@ -165,4 +165,4 @@ def test_random_lives_keep_every_promise(url: str) -> None:
         pass
 
     Here.url = url
-    run_state_machine_as_test(Here, settings=settings(max_examples=25 * SOAK, stateful_step_count=40))
+    run_state_machine_as_test(Here, settings=settings(max_examples=18 * SOAK, stateful_step_count=40))

@@ -107,7 +107,7 @@ def test_a_term_evaluated_on_a_row_equals_the_term_compiled_for_the_database(url
     with database.write() as connection:
         ROWS.metadata.create_all(connection)
 
-    @settings(max_examples=100 * SOAK)
+    @settings(max_examples=60 * SOAK)
     @given(st.lists(rows, min_size=1, max_size=6), st.lists(instants | conditions, min_size=1, max_size=6))
     def equal(values: list[dict[str, Any]], terms: list[Term]) -> None:
         numbered = [{**row, "number": number} for number, row in enumerate(values)]
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
     return bool(value) if isinstance(value, int) else value
 
 
-@settings(max_examples=200)
+@settings(max_examples=100 * SOAK)
 @given(rows, instants | conditions)
 def test_simplifying_under_a_policy_changes_no_answer(row: dict[str, Any], term: Term) -> None:
     sources = {"now": NOW, "policy": Policy(), "account": row}

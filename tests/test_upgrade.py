@@ -16,7 +16,7 @@ from lifecycle.importer import import_accounts
 from lifecycle.tables import SCHEMA_VERSION, adopted_policies, metadata
 from tests.conftest import START
 
-pytestmark = pytest.mark.empty
+pytestmark = [pytest.mark.empty, pytest.mark.xdist_group("upgrade")]  # one worker, so that the twin lives once
 
 DAY = timedelta(days=1)
 ADMIN, ANN = Actor.admin("root"), Actor.owner("ann@sparrow.test")
