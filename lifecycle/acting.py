@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from lifecycle import approvals, refusals
 from lifecycle.actor import Actor, Request, Role
 from lifecycle.approvals import Action, Approval, Ask
@@ -25,7 +23,6 @@ if TYPE_CHECKING:  # what only some callers use is imported when it is used
     from lifecycle.access import Access
     from lifecycle.bulk import Bulk, BulkPlan
 
-_log = structlog.get_logger("lifecycle.acting")
 _MISSING = "There is no account with this id."
 
 
@@ -83,7 +80,10 @@ class Acting(Questions):
             try:
                 self.record_refusal(what, who, refusal, account_id=account_id)
             except LifecycleError as error:  # it stays refused
-                _log.error("refusal not recorded", what=what, error=type(error).__name__)
+                import structlog  # which only this needs, and a short command has no time for
+
+                log = structlog.get_logger("lifecycle.acting")
+                log.error("refusal not recorded", what=what, error=type(error).__name__)
             raise
 
     def record_refusal(

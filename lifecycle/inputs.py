@@ -7,6 +7,7 @@ address or a sentence. Only addresses and free text are personal.
 
 import re
 import unicodedata
+from functools import cache
 
 from lifecycle.characters import MARKS, is_harmful, is_piled, is_plain, shown
 from lifecycle.errors import InvalidInput
@@ -19,10 +20,17 @@ LONGEST_REFERENCE = 64
 #: Programs make the ids of requests, and join several of their own for it.
 LONGEST_REQUEST_ID = 128
 _ATOM, _LABEL = r"[\w!#$%&'*+/=?^`{|}~\x80-\U0010ffff-]+", r"[\w\x80-\U0010ffff-]+"
-#: A bare address (RFC 5322's dot-atoms, RFC 6531's letters): no quotes, comments, names or lists.
-EMAIL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 LONGEST_TEXT = 1000
 LONGEST_EMAIL = 254
+
+
+@cache
+def _address() -> re.Pattern[str]:
+    """A bare address (RFC 5322's dot-atoms, RFC 6531's letters): no quotes, comments, names or lists.
+
+    Compiled when it is needed: with all of Unicode in it that takes longer than a short command has time for.
+    """
+    return re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 
 def account_id(value: object) -> str:
@@ -71,7 +79,7 @@ def email(value: object) -> str:
 
 def is_email(text: str) -> bool:
     """Whether the text is one bare address, all of whose characters are what they seem."""
-    if len(text) > LONGEST_EMAIL or not EMAIL.fullmatch(text):
+    if len(text) > LONGEST_EMAIL or not _address().fullmatch(text):
         return False
     return is_plain(text) or not (any(map(_is_double, text)) or is_piled(text))
 

@@ -141,10 +141,6 @@ class Account(Base, table=True):
     legal_holds: int = Field(default=0, sa_type=Integer)
     hold_released_at: datetime | None = _instant()
 
-    # Activity is written again and again. An update that finds room on its page makes no new entry in any index; with
-    # this room 97 % of them do when all accounts are recorded (`activity.HANDS` at a time), without it 80 %.
-    __table_args__: Any = {"postgresql_with": {"fillfactor": 85}}
-
 
 class PersonalData(Base, table=True):
     """What the engine knows of an account's people, sealed (:mod:`lifecycle.vault`). Purging deletes the row.
@@ -510,6 +506,10 @@ def schema() -> MetaData:
 
     They are derived on demand: whoever only reads and writes rows need not wait for that.
     """
+    # Activity is written again and again. An update that finds room on its page makes no new entry in any index; with
+    # this room 97 % of them do when all accounts are recorded (`activity.HANDS` at a time), without it 80 %. It is said
+    # here, since saying it imports the dialect, which a short command has no time for.
+    accounts.dialect_options["postgresql"]["with"] = {"fillfactor": 85}
     for sealed in (column for found in metadata.tables.values() for column in found.c if column.info.get(SEALED)):
         without = DDL(f"ALTER TABLE {sealed.table.name} ALTER COLUMN {sealed.name} SET STATISTICS 0")  # type: ignore[no-untyped-call]
         event.listen(sealed.table, "after_create", without.execute_if(dialect="postgresql"))
