@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text, update
 from typer.testing import CliRunner
 
-from lifecycle import Actor, Effect, Engine, InvalidInput, KeyMissing, KeyRing, ManualClock, State
+from lifecycle import Actor, Conflict, Effect, Engine, InvalidInput, KeyMissing, KeyRing, ManualClock, State
 from lifecycle.cli import app
 from lifecycle.config import load
 from lifecycle.doctor import examine
@@ -255,7 +255,15 @@ def test_people_on_file_are_replaced_under_the_same_key(engine: Engine) -> None:
     assert sealed(engine)["wrapped"] == key
 
 
-def test_an_account_without_people_on_file_has_none(engine: Engine) -> None:
+def test_an_account_without_people_on_file_keeps_no_reason_and_may_get_some(engine: Engine) -> None:
     with engine.database.write() as connection:
         connection.execute(text("DELETE FROM personal_data"))
     assert (engine.get("acme").company, engine.get("acme").owners) == ("", ())
+    with pytest.raises(Conflict, match="no key to seal a reason with"):
+        engine.fire("acme", "contact_owners", actor=SUE, reason="who owns it?")
+    assert len(engine.history("acme")) == 1
+    with engine.database.write() as connection:
+        snapshot = engine.store.load(connection, "acme", lock=True)
+        engine.store.write_personal(connection, snapshot, Personal("Canary GmbH"))
+    assert (engine.get("acme").company, engine.get("acme").owners) == ("Canary GmbH", ())
+    assert engine.fire("acme", "contact_owners", actor=SUE, reason="who owns it?").reason == "who owns it?"
