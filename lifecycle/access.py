@@ -27,7 +27,7 @@ import pwd
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +36,7 @@ from lifecycle.authority import HELD, KEY, USER, Authority, Principal, TwoPerson
 from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput, NotAuthorised
 from lifecycle.policy import duration_words
-from lifecycle.settings import read_count, read_duration, read_switch, read_table, read_text, refuse_unknown
+from lifecycle.settings import read_limit, read_settings, read_table, read_text, refuse_unknown
 
 TABLES = ("roles", "api_keys", "two_person")
 #: The variable of the environment that holds a program's key.
@@ -155,7 +155,8 @@ def read_access(tables: Mapping[str, Any]) -> Access:
     """The settings in the tables of a configuration; what is malformed raises :class:`InvalidInput`."""
     keys = _keys(read_table(tables.get("api_keys", {}), "api_keys"))
     roles = _roles(read_table(tables["roles"], "roles"), keys) if "roles" in tables else None
-    return Access(roles, keys, _rules(read_table(tables.get("two_person", {}), "two_person")))
+    stated = read_table(tables.get("two_person", {}), "two_person")
+    return Access(roles, keys, read_settings(TwoPerson, stated, "two_person", fire_many_from=read_limit))
 
 
 def _keys(table: Mapping[str, Any]) -> dict[str, str]:
@@ -195,17 +196,3 @@ def _principals(value: Any, name: str, keys: Mapping[str, str]) -> list[Principa
             raise InvalidInput(f"{name} names {said}, which has no key in [api_keys]; `lifecycle api-key {who}`.")
         found.append(Principal(kind, who))
     return found
-
-
-def _rules(table: Mapping[str, Any]) -> TwoPerson:
-    refuse_unknown(table, (rule.name for rule in fields(TwoPerson)), "[two_person]", "key")
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        where = f"two_person.{name}"
-        if name == "expires_after":
-            values[name] = read_duration(value, where)
-        elif name == "fire_many_from":
-            values[name] = read_count(value, where, least=0, most=1_000_000_000)
-        else:
-            values[name] = read_switch(value, where)
-    return TwoPerson(**values)

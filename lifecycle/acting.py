@@ -281,4 +281,4 @@ class Acting(Questions):
                 summary = f"adopt other roles, keys or rules: {changed(kept, wanted)}."
                 ask = Ask(Action.CHANGE_ACCESS, texts, summary, expires_after=kept.rules.expires_after)
             second = self.second_person(connection, ask)
-            approvals.adopt_access(connection, wanted.as_text(), f"{admin.role}:{admin.id}", second, self.clock.now())
+            approvals.adopt_access(connection, wanted.as_text(), str(admin), second, self.clock.now())

@@ -33,6 +33,10 @@ class Actor:
     role: Role
     id: str
 
+    def __str__(self) -> str:
+        """As the history has it, except for owners, who stand there by their number."""
+        return f"{self.role}:{self.id}"
+
     @classmethod
     def owner(cls, email: str) -> "Actor":
         return cls(Role.OWNER, email)

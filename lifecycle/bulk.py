@@ -208,7 +208,7 @@ class Bulk:
         _log.info(
             "bulk event",
             fired=self.event,
-            actor=f"{self.asked.role}:{self.asked.actor.id}",
+            actor=str(self.asked.actor),
             approved_by=second,
             digest=plan.digest,
             moved=plan.count,

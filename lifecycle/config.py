@@ -36,9 +36,9 @@ It is read strictly: whatever is unknown or malformed raises, and the message na
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,7 @@ from lifecycle.registry import handlers_of
 from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
 from lifecycle.seal import AuditSettings
-from lifecycle.settings import (
-    read_count,
-    read_duration,
-    read_path,
-    read_secret,
-    read_share,
-    read_table,
-    read_text,
-    refuse_unknown,
-)
+from lifecycle.settings import read_limit, read_path, read_secret, read_settings, read_table, read_text, refuse_unknown
 from lifecycle.states import Effect
 from lifecycle.task import DeliverySettings
 from lifecycle.vault import KeyRing
@@ -102,8 +93,8 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         delivery,
         _safety(tables["safety"], folder),
         _keys(tables["encryption"]),
-        _requests(tables["requests"]),
-        _audit(tables["audit"]),
+        read_settings(RequestSettings, tables["requests"], "requests"),
+        read_settings(AuditSettings, tables["audit"], "audit"),
         read_access({name: content[name] for name in ACCESS_TABLES if name in content}),
     )
 
@@ -129,13 +120,7 @@ def _policy(table: Mapping[str, Any] | None, environment: Mapping[str, str]) -> 
 
 
 def _delivery(table: Mapping[str, Any]) -> DeliverySettings:
-    defaults = {setting.name: setting.default for setting in fields(DeliverySettings)}
-    refuse_unknown(table, defaults, "[delivery]", "key")
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        parse = read_duration if isinstance(defaults[name], timedelta) else read_count
-        values[name] = parse(value, f"delivery.{name}")
-    settings = DeliverySettings(**values)
+    settings = read_settings(DeliverySettings, table, "delivery")
     if settings.first_wait > settings.longest_wait:
         raise InvalidInput(
             f"delivery.first_wait ({duration_words(settings.first_wait)}) must not exceed "
@@ -144,40 +129,11 @@ def _delivery(table: Mapping[str, Any]) -> DeliverySettings:
     return settings
 
 
-#: How a setting of :class:`Safety` is read, by the type of its default.
-_SAFETY: Mapping[type, Callable[[Any, str], Any]] = {
-    int: lambda value, name: read_count(value, name, least=0, most=1_000_000_000),
-    float: read_share,
-    timedelta: read_duration,
-}
-
-
 def _safety(table: Mapping[str, Any], folder: Path) -> Safety:
-    refuse_unknown(table, (setting.name for setting in fields(Safety)), "[safety]", "key")
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        where = f"safety.{name}"
-        if name == "ledger":
-            values[name] = read_path(value, where, folder)
-        else:
-            values[name] = _SAFETY[type(getattr(Safety(), name))](value, where)
-    return Safety(**values)
-
-
-#: How a setting of :class:`RequestSettings` is read, by the type of its default.
-_REQUESTS: Mapping[type, Callable[[Any, str], Any]] = {
-    int: read_count,
-    timedelta: read_duration,
-    type(None): read_text,
-}
-
-
-def _requests(table: Mapping[str, Any]) -> RequestSettings:
-    refuse_unknown(table, (setting.name for setting in fields(RequestSettings)), "[requests]", "key")
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        values[name] = _REQUESTS[type(getattr(RequestSettings(), name))](value, f"requests.{name}")
-    return RequestSettings(**values)
+    ledger = partial(read_path, folder=folder)
+    return read_settings(
+        Safety, table, "safety", accounts_per_hour=read_limit, accounts_per_day=read_limit, ledger=ledger
+    )
 
 
 def _keys(table: Mapping[str, Any]) -> KeyRing:
@@ -189,8 +145,3 @@ def _keys(table: Mapping[str, Any]) -> KeyRing:
         where = f"encryption.keys.{inputs.reference(name, 'In encryption.keys the name')}"
         keys[name] = KeyRing.read_key(read_secret(value, where), where)
     return KeyRing(keys, read_text(table.get("current"), "encryption.current"))
-
-
-def _audit(table: Mapping[str, Any]) -> AuditSettings:
-    refuse_unknown(table, (setting.name for setting in fields(AuditSettings)), "[audit]", "key")
-    return AuditSettings(**{name: read_duration(value, f"audit.{name}") for name, value in table.items()})

@@ -526,7 +526,7 @@ class _Columns:
 def _opener(actor: Actor, addresses: Sequence[str]) -> str:
     """Who opens an account, for its history: an owner by number, never by address."""
     if actor.role is not Role.OWNER:
-        return f"{actor.role}:{actor.id}"
+        return str(actor)
     keys = [*map(inputs.email_key, addresses)]
     if inputs.email_key(actor.id) not in keys:
         raise InvalidInput("An owner who opens an account must be among its owners; add the address to them.")

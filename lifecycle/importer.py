@@ -132,7 +132,7 @@ class _Import:
     def __init__(self, engine: Engine, columns: Sequence[str], rejects: "Rejects", report: ImportReport) -> None:
         self.store, self.policy, self.now = engine.store, engine.policy, engine.clock.now()
         importer = engine.itself("import", (Role.ADMIN,))
-        self.who = f"{importer.role}:{importer.id}"
+        self.who = str(importer)
         self.columns, self.rejects, self.report = columns, rejects, report
         self.reader = RowReader(self.policy, self.now)
         self.neutral = _is_neutral(columns)

@@ -120,7 +120,7 @@ class Inbox:
         row = connection.execute(select(requests).where(requests.c.id == id, _REVIEW).with_for_update()).one_or_none()
         if row is None:
             raise InvalidInput(f"Request {id} waits for nobody's review; see `lifecycle requests list`.")
-        who = f"{actor.role}:{actor.id}"
+        who = str(actor)
         sealed = self._sealed({**self._opened(row), "reason": reason})
         self._update(connection, id, settled_at=now, settled_by=who, **sealed)
 

@@ -180,7 +180,7 @@ class _Write:
             "source": literal(str(self.state)),
             "dest": literal(str(self.dest)),
             "at": NOW,
-            "actor": literal(f"{SYSTEM.role}:{SYSTEM.id}"),
+            "actor": literal(str(SYSTEM)),
             "policy_version": literal(self.mover.policy.version),
         }
         inserts = [insert(history).from_select(list(entry), restrict(select(*entry.values())))]

@@ -177,4 +177,4 @@ def _admin(actor: Actor, refusal: str) -> str:
     """``role:id`` of an admin; :class:`NotAuthorised` for anybody else."""
     if actor.role is not Role.ADMIN:
         raise NotAuthorised(refusal, (f"Only an admin may do that, not {actor.role}.",))
-    return f"{actor.role}:{actor.id}"
+    return str(actor)

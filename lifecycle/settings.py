@@ -1,12 +1,12 @@
 """Values of a configuration file: what is malformed raises, and the message names the key."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lifecycle.characters import shown
 from lifecycle.errors import InvalidInput
@@ -57,6 +57,11 @@ def read_count(value: Any, name: str, least: int = 1, most: int = 100_000) -> in
     return value
 
 
+def read_limit(value: Any, name: str) -> int:
+    """A whole number of accounts, 0 among them."""
+    return read_count(value, name, least=0, most=1_000_000_000)
+
+
 def read_share(value: Any, name: str) -> float:
     """A part of a whole, from 0 to 1."""
     if type(value) not in (int, float) or not 0 <= value <= 1:
@@ -76,6 +81,29 @@ def read_table(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{name} must be a table: [{name}].")
     return value
+
+
+Read = Callable[[Any, str], Any]
+T = TypeVar("T")
+#: How a setting is read, by the type of its default.
+_BY_TYPE: Mapping[type, Read] = {
+    bool: read_switch,
+    int: read_count,
+    float: read_share,
+    timedelta: read_duration,
+    type(None): read_text,
+}
+
+
+def read_settings(kind: type[T], table: Mapping[str, Any], name: str, **others: Read) -> T:
+    """The settings of a dataclass as ``[name]`` states them, read by the types of their defaults, or by ``others``.
+
+    What the table does not state keeps its default.
+    """
+    defaults = {setting.name: setting.default for setting in fields(kind)}  # type: ignore[arg-type]
+    refuse_unknown(table, defaults, f"[{name}]", "key")
+    readers = {key: others.get(key, _BY_TYPE[type(default)]) for key, default in defaults.items()}
+    return kind(**{key: readers[key](value, f"{name}.{key}") for key, value in table.items()})
 
 
 def refuse_unknown(content: Mapping[str, Any], known: Iterable[str], where: str, what: str) -> None:

@@ -91,7 +91,7 @@ class Entry:
 
     at: datetime
     policy_version: str
-    actor: str = f"{SYSTEM.role}:{SYSTEM.id}"
+    actor: str = str(SYSTEM)
     owner: int | None = None
     reason: str | None = None
     request_id: str | None = None
@@ -105,7 +105,7 @@ class Entry:
         named = asked.actor.id if asked.role is Role.OWNER else asked.email
         person = on_file(snapshot, named)
         number = None if person is None else person.number
-        actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else f"{asked.role}:{asked.actor.id}"
+        actor = f"{asked.role}:{number}" if asked.role is Role.OWNER else str(asked.actor)
         # What is confirmed by a token was put into words by the engine, whoever asked.
         ours_alone = asked.role is Role.SYSTEM or asked.confirmed_by is not None
         ours, theirs = (asked.reason, None) if ours_alone else (None, asked.reason)

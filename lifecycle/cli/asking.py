@@ -217,10 +217,10 @@ def _change(
     actor: str | None,
     request_id: str | None,
 ) -> None:
+    facts = {"owner": owner, "company": company, "email": email}
     asked = run.actor(actor, "support")
-    change = run.engine.add_owner if event == "add_owner" else run.engine.remove_owner
     try:
-        entry = change(id, owner, actor=asked, reason=reason, company=company, email=email, request_id=request_id)
+        entry = run.engine.fire(id, event, actor=asked, reason=reason, request_id=request_id, **facts)
     except Refused as refusal:
         refusal.add_note(f"See who is on file with `lifecycle owners list {id}`.")
         raise
