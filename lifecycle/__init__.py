@@ -14,7 +14,8 @@ A map of the package, from the bottom up::
     filters                                 which accounts, by what they are
     guards, rows, deadlines                 what a row of the definition is made of
     machine     TRANSITIONS, and the decision on one account
-    invariants, instants, tables, database  the schema, derived from the definition
+    invariants, instants, columns           what the schema is made of
+    operation_tables, tables, database      the schema, derived from the definition
     seal, append_only, chain, audit         the record can't be changed unseen: triggers, seals, their check
     upgrade                                 what an earlier version has stored, as this one stores it
     privileges, roles                       who may do what with which table on PostgreSQL

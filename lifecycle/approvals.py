@@ -19,7 +19,7 @@ from lifecycle import inputs
 from lifecycle.actor import Role
 from lifecycle.authority import Authority, Principal
 from lifecycle.errors import InvalidInput, NotAuthorised, Refused
-from lifecycle.tables import adopted_access, approvals
+from lifecycle.operation_tables import adopted_access, approvals
 
 
 class Action(StrEnum):

@@ -14,12 +14,13 @@ from lifecycle.errors import InvalidInput
 from lifecycle.instants import Instant
 from lifecycle.invariants import among
 from lifecycle.machine import MOVES, TIMERS
+from lifecycle.operation_tables import brake_counts, brake_releases
 from lifecycle.policy import Policy
 from lifecycle.reads import Reads
 from lifecycle.rows import Move, timer_of
 from lifecycle.safety import Safety, Window
 from lifecycle.states import CANCELLED, FINAL, Effect, State, Step
-from lifecycle.tables import COLUMNS, accounts, brake_counts, brake_releases
+from lifecycle.tables import COLUMNS, accounts
 from lifecycle.terms import Term, compile_term
 
 #: Per state: the move that asks for destruction.

@@ -18,9 +18,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from lifecycle import append_only
 from lifecycle.database import Database
 from lifecycle.instants import EPOCH, MICROSECOND, Instant, micros
+from lifecycle.operation_tables import seals
 from lifecycle.seal import GENESIS, MOST, SEALED, Head, Seal, Stream, digests
 from lifecycle.statements import Statement
-from lifecycle.tables import history, receipts, seals
+from lifecycle.tables import history, receipts
 
 TABLES = {Stream.HISTORY: history, Stream.RECEIPT: receipts}
 #: Before every id.

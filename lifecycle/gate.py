@@ -11,9 +11,9 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from lifecycle.database import Database
 from lifecycle.errors import ClockInDoubt
+from lifecycle.operation_tables import clock_acceptances, clock_readings
 from lifecycle.policy import duration_words
 from lifecycle.safety import IMPLAUSIBLE, TOLERANCE, Safety
-from lifecycle.tables import clock_acceptances, clock_readings
 
 #: A reading is written when it is later than the last one by this: looks may come every 20 ms.
 _APART = TOLERANCE / 30

@@ -15,10 +15,11 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, literal, 
 from lifecycle.actor import Actor
 from lifecycle.errors import InvalidInput
 from lifecycle.inputs import email_key
+from lifecycle.operation_tables import cancellation_requests as requests
+from lifecycle.operation_tables import cancellation_tokens, owner_changes
 from lifecycle.reads import Reads
 from lifecycle.requesting import RequestSettings
-from lifecycle.tables import Status, cancellation_tokens, outbox, owner_changes
-from lifecycle.tables import cancellation_requests as requests
+from lifecycle.tables import Status, outbox
 from lifecycle.vault import AccountKey, seal, unseal
 
 #: Over which limits are counted.

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table, bindparam, func, select, update
 
 from lifecycle.inbox import SEALING
+from lifecycle.operation_tables import cancellation_requests, lookup_secrets
 from lifecycle.reads import LOOKUP
 from lifecycle.store import Store
-from lifecycle.tables import cancellation_requests, lookup_secrets, personal_data
+from lifecycle.tables import personal_data
 from lifecycle.vault import AccountKey
 
 #: Keys that one transaction wraps anew.

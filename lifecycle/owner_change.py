@@ -11,11 +11,11 @@ from sqlalchemy import Connection, insert, select
 
 from lifecycle.actor import Request
 from lifecycle.guards import on_file
+from lifecycle.operation_tables import owner_changes
 from lifecycle.personal import Person, Personal, Sealed
 from lifecycle.reads import Snapshot
 from lifecycle.states import Event
 from lifecycle.store import Store
-from lifecycle.tables import owner_changes
 from lifecycle.vault import seal, unseal
 
 

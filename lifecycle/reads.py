@@ -20,6 +20,7 @@ from lifecycle.guards import normal
 from lifecycle.inputs import email_key, is_account_id
 from lifecycle.instants import Instant
 from lifecycle.machine import TIMERS
+from lifecycle.operation_tables import clock_readings, heartbeats, lookup_secrets, schema_info
 from lifecycle.personal import NOTHING, Person, Personal, Sealed, open_reason
 from lifecycle.policy import Policy
 from lifecycle.privileges import KEYS
@@ -31,15 +32,11 @@ from lifecycle.tables import (
     Status,
     accounts,
     adopted_policies,
-    clock_readings,
-    heartbeats,
     history,
     legal_holds,
-    lookup_secrets,
     outbox,
     owners,
     personal_data,
-    schema_info,
     stated_reasons,
 )
 from lifecycle.terms import Term, compile_term, holds

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from lifecycle import inputs
 from lifecycle.actor import Actor, Role
 from lifecycle.errors import AccountNotFound, KeyMissing
+from lifecycle.operation_tables import refused_attempts
 from lifecycle.reads import Reads
-from lifecycle.tables import refused_attempts
 
 #: Rows that a principal can cause in an hour: a flood must not fill the disk. The last counts what comes after it.
 PER_HOUR = 1000

@@ -18,12 +18,13 @@ from lifecycle.errors import LedgerUnusable
 from lifecycle.instants import Instant
 from lifecycle.ledger import Ledger
 from lifecycle.machine import Decision, due
+from lifecycle.operation_tables import ledger_positions
 from lifecycle.outcomes import CONFIRMS, Claimed
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.states import CANCELLED, DESTRUCTIVE, Effect, Step
 from lifecycle.store import Entry, Store
-from lifecycle.tables import LIVE_REQUEST, Status, accounts, ledger_positions, outbox
+from lifecycle.tables import LIVE_REQUEST, Status, accounts, outbox
 
 #: Lines that are compared with the database at a time, and accounts that go forward in one transaction.
 PAGE = 1000

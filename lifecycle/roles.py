@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from lifecycle.columns import metadata
 from lifecycle.database import Database
 from lifecycle.errors import InvalidInput, PrivilegeMissing
 from lifecycle.machine import TIMERS
 from lifecycle.privileges import GRANTS, KEYS, DatabaseRole
 from lifecycle.rows import timer_of
 from lifecycle.states import DESTROYED, DESTRUCTIVE
-from lifecycle.tables import Status, metadata
+from lifecycle.tables import Status
 
 PREFIX = "lifecycle"
 #: Names that need no quotes and leave room for the longest role's.

@@ -36,6 +36,15 @@ from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal, on_file
 from lifecycle.inputs import email_key
 from lifecycle.machine import Decision, due
+from lifecycle.operation_tables import (
+    cancellation_requests,
+    cancellation_tokens,
+    clock_readings,
+    heartbeats,
+    lookup_secrets,
+    owner_changes,
+    schema_info,
+)
 from lifecycle.personal import NOTHING, Personal, Sealed, seal_reason
 from lifecycle.policy import Policy
 from lifecycle.reads import COMPANY, EMAIL, LOOKUP, UNCLAIMED, HistoryEntry, Reads, Snapshot, check_id
@@ -46,21 +55,14 @@ from lifecycle.tables import (
     Status,
     accounts,
     adopted_policies,
-    cancellation_requests,
-    cancellation_tokens,
-    clock_readings,
-    heartbeats,
     history,
     legal_holds,
-    lookup_secrets,
     outbox,
-    owner_changes,
     owners,
     personal_data,
     readable_view,
     receipts,
     schema,
-    schema_info,
     stated_reasons,
 )
 

@@ -5,7 +5,7 @@ they are aware datetimes in UTC. Rows are written by SQL statements, never throu
 table models are never validated: input goes through the engine or the importer first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -13,10 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     DDL,
-    BigInteger,
-    Boolean,
     CheckConstraint,
-    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -31,46 +28,18 @@ from sqlalchemy import (
 from sqlalchemy import literal as sql_literal
 from sqlmodel import Field, SQLModel
 
+from lifecycle.columns import DRAWN, SEALED, metadata, words
 from lifecycle.errors import DefinitionError
 from lifecycle.instants import Instant
 from lifecycle.invariants import INVARIANTS
+from lifecycle.operation_tables import cancellation_requests, refused_attempts, seals
 from lifecycle.policy import Policy
-from lifecycle.seal import Stream
 from lifecycle.states import DESTRUCTIVE, Effect, Event, Opening, Party, Plan, State, Step
 from lifecycle.states import account as account_scope
 from lifecycle.terms import compile_term
 
 #: Raised with every change of the schema.
 SCHEMA_VERSION = 3
-
-
-def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
-    """A text column with a CHECK: only the values of ``enums``, stored as they are written."""
-    if len(enums) == 1:
-        return lambda: Enum(
-            enums[0],
-            name=name,
-            native_enum=False,
-            create_constraint=True,
-            length=40,
-            values_callable=lambda members: [member.value for member in members],
-        )
-    values = [member.value for enum in enums for member in enum]
-    return lambda: Enum(*values, name=name, native_enum=False, create_constraint=True, length=40)
-
-
-#: Marks the columns of which nothing may stay anywhere.
-SEALED = "sealed"
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_name)s",
-        "pk": "%(table_name)s_pk",
-    }
-)
 
 
 class Base(SQLModel):
@@ -90,7 +59,6 @@ def _bytes(**kw: Any) -> Any:
 
 
 def _sealed(**kw: Any) -> Any:
-    """What a key opens, or a key. PostgreSQL's statistics would keep samples of it beyond a purge: they have none."""
     return _bytes(sa_column_kwargs={"info": {SEALED: True}}, **kw)
 
 
@@ -99,8 +67,7 @@ def _instant(**kw: Any) -> Any:
 
 
 def _number() -> Any:
-    """A key that the database draws."""
-    return Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer, "sqlite"))
+    return Field(default=None, primary_key=True, sa_type=DRAWN)
 
 
 def _reference(**kw: Any) -> Any:
@@ -213,15 +180,6 @@ class StatedReason(Base, table=True):
     data: bytes = _sealed()
 
 
-class LookupSecret(Base, table=True):
-    """One row: what makes keyed hashes of addresses and names, wrapped as accounts' keys are."""
-
-    __tablename__ = "lookup_secret"
-    id: int = Field(default=1, primary_key=True, sa_type=Integer)
-    key_id: str = _text()
-    wrapped: bytes = _sealed()
-
-
 class Status(StrEnum):
     """Where an outbox row is."""
 
@@ -273,166 +231,6 @@ class ReceiptGiven(Base, table=True):
     __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
 
 
-class SealMade(Base, table=True):
-    """Append-only: a link of the chain over history and receipts (:class:`lifecycle.seal.Seal`)."""
-
-    __tablename__ = "seal"
-    number: int = Field(primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False})
-    stream: Stream = Field(sa_type=words("stream", Stream)())
-    rows: int = Field(sa_type=Integer)
-    to_id: int = Field(sa_type=BigInteger)
-    sealed_at: datetime = _instant(nullable=False)
-    previous: bytes = Field(sa_type=LargeBinary)
-    digests: bytes = Field(sa_type=LargeBinary)
-    hash: bytes = Field(sa_type=LargeBinary)
-
-    __table_args__ = (UniqueConstraint("stream", "to_id"),)
-
-
-class RefusedAttempt(Base, table=True):
-    """An attempt that was refused, apart from history: who, what, why, and when.
-
-    ``who`` is ``role:id``, an owner's id being their number on file, or ``?``; ``principal`` is who ran the process,
-    where that is known. ``account_id`` is what was asked for, whether or not there is such an account. ``times`` is how
-    many attempts the row stands for.
-    """
-
-    __tablename__ = "refused_attempt"
-    id: int | None = _number()
-    at: datetime = _instant(nullable=False, index=True)
-    what: str = _text()
-    account_id: str | None = _text(default=None, index=True)
-    who: str = _text()
-    principal: str | None = _text(default=None)
-    reasons: str = _text()
-    times: int = Field(default=1, sa_type=Integer)
-    policy_version: str = _text()
-
-
-class CancellationRequest(Base, table=True):
-    """A request for cancellation as it came in: waiting, left for review because of ``why``, or settled.
-
-    ``requester`` is a keyed hash of the address that it states, by which limits count. What was asked is sealed in
-    ``data`` under a key of its own, which is ``wrapped`` as accounts' keys are, and erased when nobody needs it.
-    """
-
-    __tablename__ = "cancellation_request"
-    id: int | None = _number()
-    received_at: datetime = _instant(nullable=False, index=True)
-    requester: bytes = _bytes()
-    key_id: str | None = _text(default=None)
-    wrapped: bytes | None = _sealed(default=None)
-    data: bytes | None = _sealed(default=None)
-    why: str | None = _text(default=None)
-    account_id: str | None = _reference(default=None, index=True)
-    settled_at: datetime | None = _instant()
-    settled_by: str | None = _text(default=None)
-
-    __table_args__ = (Index("cancellation_request_requester", "requester", "received_at"),)
-
-
-class CancellationToken(Base, table=True):
-    """A token that was sent to ``owner`` to confirm the request of history entry ``number``; only its hash is kept."""
-
-    __tablename__ = "cancellation_token"
-    hash: bytes = _bytes(primary_key=True)
-    account_id: str = _reference(index=True)
-    number: int = Field(sa_type=Integer)
-    owner: int = Field(sa_type=Integer)
-    issued_at: datetime = _instant(nullable=False)
-    expires_at: datetime = _instant(nullable=False, index=True)
-
-
-class OwnerChange(Base, table=True):
-    """The addresses before a change of owners, until they are told; sealed under the account's key."""
-
-    __tablename__ = "owner_change"
-    account_id: str = _reference(primary_key=True)
-    number: int = Field(primary_key=True, sa_type=Integer)
-    data: bytes = _sealed()
-
-
-class Approval(Base, table=True):
-    """What one person asked for and another approves: bound to the ``digest`` of exactly that, and used up once.
-
-    ``roles`` are those of which the second person needs one.
-    """
-
-    number: int | None = _number()
-    action: str = _text()
-    digest: str = _text(index=True)
-    summary: str = _text()
-    roles: str = _text()
-    requested_by: str = _text()
-    requested_at: datetime = _instant(nullable=False)
-    reason: str | None = _text(default=None)
-    expires_at: datetime = _instant(nullable=False)
-    approved_by: str | None = _text(default=None)
-    approved_at: datetime | None = _instant()
-    approval_reason: str | None = _text(default=None)
-    used_at: datetime | None = _instant()
-
-
-class AdoptedAccess(Base, table=True):
-    """Every set of roles, keys and two-person rules that this database has kept; the latest is in force."""
-
-    __tablename__ = "adopted_access"
-    number: int | None = _number()
-    settings: str = _text()
-    adopted_at: datetime = _instant(nullable=False)
-    adopted_by: str = _text()
-    approved_by: str | None = _text(default=None)
-
-
-class BrakeCount(Base, table=True):
-    """How many accounts were asked to be destroyed at one instant: what the brake adds up."""
-
-    __tablename__ = "brake_count"
-    id: int | None = _number()
-    at: datetime = _instant(nullable=False, index=True)
-    effect: Effect = Field(sa_type=words("effect", Effect)())
-    accounts: int = Field(sa_type=Integer)
-
-
-class BrakeRelease(Base, table=True):
-    """How many requests beyond its limits the brake was told to let through, by whom, and why."""
-
-    __tablename__ = "brake_release"
-    id: int | None = _number()
-    at: datetime = _instant(nullable=False, index=True)
-    accounts: int = Field(sa_type=Integer)
-    actor: str = _text()
-    approved_by: str | None = _text(default=None)
-    reason: str = _text()
-
-
-class ClockReading(Base, table=True):
-    """One row: the latest instant at which a sweep or a delivery took the host's clock for right."""
-
-    __tablename__ = "clock_reading"
-    id: int = Field(default=1, primary_key=True, sa_type=Integer)
-    seen_at: datetime | None = _instant()
-
-
-class ClockAcceptance(Base, table=True):
-    """A clock in doubt that somebody took for right: what it said, and when it was seen before."""
-
-    __tablename__ = "clock_acceptance"
-    id: int | None = _number()
-    at: datetime = _instant(nullable=False)
-    seen_at: datetime | None = _instant()
-    actor: str = _text()
-
-
-class LedgerPosition(Base, table=True):
-    """How many lines of a ledger this database has been found to agree with."""
-
-    __tablename__ = "ledger_position"
-    ledger: str = _text(primary_key=True)
-    lines: int = Field(sa_type=Integer)
-    checked_at: datetime = _instant(nullable=False)
-
-
 class AdoptedPolicy(Base, table=True):
     """Every policy that this database has kept; the one with the latest ``number`` is in force."""
 
@@ -443,25 +241,6 @@ class AdoptedPolicy(Base, table=True):
     adopted_at: datetime = _instant(nullable=False)
 
 
-class SchemaInfo(Base, table=True):
-    """One row: the version of the schema."""
-
-    __tablename__ = "schema_info"
-    id: int = Field(default=1, primary_key=True, sa_type=Integer)
-    version: int = Field(sa_type=Integer)
-
-
-class Heartbeat(Base, table=True):
-    """When each daemon was last alive, whether its database user may destroy, and what troubles it."""
-
-    daemon: str = _text(primary_key=True)
-    started_at: datetime = _instant(nullable=False)
-    seen_at: datetime = _instant(nullable=False)
-    policy_version: str = _text()
-    destroys: bool = Field(sa_type=Boolean)
-    trouble: str | None = _text(default=None)
-
-
 def table(model: type[SQLModel]) -> Table:
     """The SQLAlchemy table behind a model."""
     result: Table = model.__table__  # type: ignore[attr-defined]
@@ -469,16 +248,9 @@ def table(model: type[SQLModel]) -> Table:
 
 
 accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
-personal_data, stated_reasons, lookup_secrets = table(PersonalData), table(StatedReason), table(LookupSecret)
-history, outbox, refused_attempts = table(History), table(Outbox), table(RefusedAttempt)
-receipts, seals = table(ReceiptGiven), table(SealMade)
-adopted_policies, schema_info, heartbeats = table(AdoptedPolicy), table(SchemaInfo), table(Heartbeat)
-cancellation_requests, cancellation_tokens = table(CancellationRequest), table(CancellationToken)
-owner_changes = table(OwnerChange)
-brake_counts, brake_releases = table(BrakeCount), table(BrakeRelease)
-clock_readings, clock_acceptances = table(ClockReading), table(ClockAcceptance)
-ledger_positions = table(LedgerPosition)
-approvals, adopted_access = table(Approval), table(AdoptedAccess)
+personal_data, stated_reasons = table(PersonalData), table(StatedReason)
+history, outbox, receipts = table(History), table(Outbox), table(ReceiptGiven)
+adopted_policies = table(AdoptedPolicy)
 
 #: What is append-only: the history, the receipts, and the seals of both.
 RECORD = (history, receipts, seals)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, exists, insert, select
 
+from lifecycle.operation_tables import cancellation_tokens
 from lifecycle.states import LIVE, OWNERS_CHANGE
-from lifecycle.tables import cancellation_tokens, history
+from lifecycle.tables import history
 
 #: 256 random bits.
 _TOKEN_BYTES = 32

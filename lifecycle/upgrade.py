@@ -26,21 +26,12 @@ from sqlalchemy import (
 from sqlalchemy import column as light_column
 
 from lifecycle.actor import SYSTEM, Role
+from lifecycle.columns import metadata
+from lifecycle.operation_tables import heartbeats, refused_attempts, schema_info
 from lifecycle.personal import Person, Personal, seal_reason
 from lifecycle.reads import Reads
 from lifecycle.states import Opening
-from lifecycle.tables import (
-    Status,
-    heartbeats,
-    history,
-    metadata,
-    outbox,
-    owners,
-    receipts,
-    refused_attempts,
-    schema_info,
-    stated_reasons,
-)
+from lifecycle.tables import Status, history, outbox, owners, receipts, stated_reasons
 
 #: Versions from which a database is brought up to this one.
 EARLIER = (1, 2)

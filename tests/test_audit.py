@@ -396,7 +396,7 @@ def test_a_seal_that_was_made_anew_for_changed_rows_does_not_fit_the_one_after_i
 
 def _put_back(chain: Chain, connection: Connection, seal: Seal) -> None:
     from lifecycle.instants import EPOCH, MICROSECOND
-    from lifecycle.tables import seals as table
+    from lifecycle.operation_tables import seals as table
 
     values = {column.name: getattr(seal, column.name) for column in table.c}
     connection.execute(table.insert().values({**values, "sealed_at": EPOCH + seal.sealed_at * MICROSECOND}))

@@ -134,7 +134,7 @@ def test_a_release_lets_that_many_more_through_and_is_recorded(engine: Engine) -
     with engine.database.read() as connection:
         from sqlalchemy import select
 
-        from lifecycle.tables import brake_releases
+        from lifecycle.operation_tables import brake_releases
 
         (row,) = connection.execute(select(brake_releases)).mappings()
     assert (row["accounts"], row["actor"], row["reason"]) == (4, "admin:root", "spam accounts, ticket 4711")

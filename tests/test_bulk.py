@@ -28,16 +28,11 @@ from lifecycle import (
     State,
     bulk,
 )
+from lifecycle.columns import metadata
+from lifecycle.operation_tables import refused_attempts
 from lifecycle.personal import Personal
 from lifecycle.states import DESTRUCTIVE
-from lifecycle.tables import (
-    accounts,
-    history,
-    legal_holds,
-    metadata,
-    outbox,
-    refused_attempts,
-)
+from lifecycle.tables import accounts, history, legal_holds, outbox
 from tests.conftest import SOAK, START
 from tests.strategies import NOW, populations
 from tests.tampering import unguard

@@ -38,18 +38,10 @@ from lifecycle.doctor import examine
 from lifecycle.handlers.email import Email
 from lifecycle.intake import ACCOUNT_LIMIT, CANCELLED, MANY_ACCOUNTS, NO_ACCOUNT, NO_CONFIRMER, REQUESTER_LIMIT
 from lifecycle.log import configure
+from lifecycle.operation_tables import cancellation_requests, cancellation_tokens, owner_changes, refused_attempts
 from lifecycle.redaction import REMOVED
 from lifecycle.statements import Statement
-from lifecycle.tables import (
-    ANSWERS,
-    RECEIPT_OF_TASK,
-    cancellation_requests,
-    cancellation_tokens,
-    outbox,
-    owner_changes,
-    receipts,
-    refused_attempts,
-)
+from lifecycle.tables import ANSWERS, RECEIPT_OF_TASK, outbox, receipts
 from tests.conftest import START
 from tests.test_handler_email import Inbox, Server, text_of
 

@@ -8,13 +8,14 @@ from sqlalchemy import delete, insert, select
 
 from lifecycle import Effect, Engine, ManualClock, Refused
 from lifecycle.actor import SYSTEM, Request
+from lifecycle.columns import metadata
 from lifecycle.machine import decide, give_notice, tick
 from lifecycle.outcomes import CONFIRMS, REMINDS
 from lifecycle.personal import Personal
 from lifecycle.policy import Policy
 from lifecycle.reads import Snapshot
 from lifecycle.store import PROMISES
-from lifecycle.tables import Status, accounts, history, metadata, outbox
+from lifecycle.tables import Status, accounts, history, outbox
 from tests.conftest import SOAK
 from tests.strategies import NOW, POLICIES, populations
 from tests.tampering import unguard

@@ -11,8 +11,8 @@ from lifecycle import Actor, ClockInDoubt, Engine, ManualClock, Safety, State
 from lifecycle.clock import SystemClock
 from lifecycle.doctor import examine
 from lifecycle.gate import ClockGate
+from lifecycle.operation_tables import clock_acceptances
 from lifecycle.states import DESTRUCTIVE
-from lifecycle.tables import clock_acceptances
 
 ANN = "ann@acme.test"
 ADMIN = Actor.admin("root")

@@ -17,11 +17,11 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from lifecycle import Engine, InvalidInput, Task
+from lifecycle.columns import metadata
 from lifecycle.handlers import sql as sql_module
 from lifecycle.handlers import sql_tables
 from lifecycle.handlers.sql import ROUNDS, Sql, SqlFailed
 from lifecycle.handlers.sql_tables import Refusal
-from lifecycle.tables import metadata
 from lifecycle.task import Found, Receipt, Undeliverable
 from tests.conftest import SOAK
 

@@ -27,6 +27,7 @@ from lifecycle import (
     inputs,
 )
 from lifecycle.cli import app
+from lifecycle.columns import metadata
 from lifecycle.config import load
 from lifecycle.errors import LedgerUnusable
 from lifecycle.exporter import export
@@ -35,8 +36,8 @@ from lifecycle.handlers.several import Several
 from lifecycle.importer import FORMULA, import_accounts
 from lifecycle.ledger import Ledger
 from lifecycle.metrics import exposed
+from lifecycle.operation_tables import clock_readings, refused_attempts
 from lifecycle.scheduler import Daemon
-from lifecycle.tables import clock_readings, metadata, refused_attempts
 from tests.conftest import START
 
 ANN, ADMIN = "ann@acme.test", Actor.admin("root")

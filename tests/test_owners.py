@@ -26,8 +26,8 @@ from lifecycle import (
 )
 from lifecycle.cli import app
 from lifecycle.guards import MOST_OWNERS
+from lifecycle.operation_tables import owner_changes
 from lifecycle.states import DESTRUCTIVE
-from lifecycle.tables import owner_changes
 from tests.conftest import START
 from tests.people import ME
 

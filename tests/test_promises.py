@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from lifecycle import Actor, Effect, Engine, InvalidInput, ManualClock, Refused, Role, Task
+from lifecycle.columns import metadata
+from lifecycle.operation_tables import lookup_secrets, schema_info
 from lifecycle.states import OWNERS_CHANGE, Event
-from lifecycle.tables import adopted_policies, lookup_secrets, metadata, schema_info
+from lifecycle.tables import adopted_policies
 from tests.conftest import SOAK, START
 from tests.promises import Destruction, check
 from tests.tampering import unguarded

@@ -11,8 +11,8 @@ from lifecycle import AccountNotFound, Actor, Engine, InvalidInput, ManualClock,
 from lifecycle import refusals as kept
 from lifecycle.actor import Role
 from lifecycle.config import load
+from lifecycle.operation_tables import refused_attempts
 from lifecycle.scheduler import Daemon
-from lifecycle.tables import refused_attempts
 from tests.conftest import START
 from tests.daemons import until
 from tests.people import authority

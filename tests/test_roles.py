@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from lifecycle import Actor, Effect, Engine, InvalidInput, ManualClock, PrivilegeMissing, Safety, State
 from lifecycle.cli import app
+from lifecycle.columns import metadata
 from lifecycle.doctor import examine
 from lifecycle.importer import import_accounts
 from lifecycle.personal import Person, Personal
 from lifecycle.precautions import LEFT_TO_OTHERS
 from lifecycle.privileges import GRANTS, DatabaseRole
-from lifecycle.tables import metadata
 from tests.conftest import START
 from tests.daemons import CONFIRM, DAY, back_then, now, open_trial, starting, until
 

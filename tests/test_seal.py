@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 
 from lifecycle.errors import InvalidInput
+from lifecycle.operation_tables import seals
 from lifecycle.seal import (
     GENESIS,
     SEALED,
@@ -23,7 +24,7 @@ from lifecycle.seal import (
     heads_in,
     misfit,
 )
-from lifecycle.tables import RECORD, seals
+from lifecycle.tables import RECORD
 from tests.builders import days
 
 ROW = (7, "acme", 3, "cancel", "fire", "trial", "cancel_pending", 1_767_225_600_000_001)

@@ -27,10 +27,12 @@ from lifecycle import (
     State,
 )
 from lifecycle.actor import SYSTEM, Request
+from lifecycle.columns import metadata
 from lifecycle.database import Database
 from lifecycle.machine import decide
+from lifecycle.operation_tables import schema_info
 from lifecycle.store import Entry
-from lifecycle.tables import SCHEMA_VERSION, accounts, history, metadata, outbox, schema_info
+from lifecycle.tables import SCHEMA_VERSION, accounts, history, outbox
 from tests.conftest import START
 
 ANN = "ann@acme.test"

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import Text, column, create_engine, insert, inspect, make_url, select, table, text, update
 
 from lifecycle import Actor, Effect, Engine, ManualClock, Policy, Refused, SchemaOutdated, State
+from lifecycle.columns import metadata
 from lifecycle.import_rows import RowReader
 from lifecycle.importer import import_accounts
-from lifecycle.tables import SCHEMA_VERSION, adopted_policies, metadata
+from lifecycle.tables import SCHEMA_VERSION, adopted_policies
 from tests.conftest import START
 
 pytestmark = [pytest.mark.empty, pytest.mark.xdist_group("upgrade")]  # one worker, so that the twin lives once

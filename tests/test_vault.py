@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from lifecycle import Actor, Conflict, Effect, Engine, InvalidInput, KeyMissing, KeyRing, ManualClock, State
 from lifecycle.cli import app
+from lifecycle.columns import metadata
 from lifecycle.config import load
 from lifecycle.doctor import examine
 from lifecycle.personal import Person, Personal, Sealed
-from lifecycle.tables import metadata, owners, personal_data
+from lifecycle.tables import owners, personal_data
 from lifecycle.vault import AccountKey, Vault, lookup_key, seal, unseal
 from tests.conftest import START
 
