@@ -1,7 +1,7 @@
 """The questions that the engine answers. Nothing here changes anything."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,11 @@ class Questions:
         """How many accounts are in each state."""
         with self.database.read() as connection:
             return self.store.summary(connection)
+
+    def taken(self, since: datetime | None = None) -> dict[tuple[Event, State, State], int]:
+        """How often each event led from which state to which, in all of history or from ``since`` on; one statement."""
+        with self.database.read() as connection:
+            return self.store.taken(connection, None if since is None else in_utc(since, "since"))
 
     def accounts(self, state: State | str | None = None) -> Iterator[Snapshot]:
         """All accounts, or those in one state, streamed in the order of their ids."""

@@ -517,6 +517,13 @@ class Reads:
         rows = connection.execute(select(accounts.c.state, func.count()).group_by(accounts.c.state))
         return {state: 0 for state in State} | {row[0]: row[1] for row in rows}
 
+    def taken(self, connection: Connection, since: datetime | None = None) -> dict[tuple[Event, State, State], int]:
+        """How often each event led from which state to which, in all of history or from an instant on."""
+        what = (history.c.event, history.c.source, history.c.dest)
+        query = select(*what, func.count()).where(history.c.step == Step.FIRE).group_by(*what)
+        rows = connection.execute(query if since is None else query.where(history.c.at >= since))
+        return {(Event(event), source, dest): times for event, source, dest, times in rows}
+
     def next_due(self, connection: Connection, after: datetime | None = None) -> dict[State, datetime]:
         """The earliest ``due_at`` of each state that has one (later than ``after``): seven look-ups in the index."""
         rows = connection.execute(_NEXT_DUE if after is None else _NEXT_DUE_AFTER, {"after": after} if after else {})

@@ -208,6 +208,9 @@ BAD_INPUT = {
     "a task that is not parked": (["outbox", "retry", "7"], "lifecycle outbox list --status parked"),
     "a file that is not there": (["import", "nowhere.csv"], "Check the path"),
     "a folder that is not there": (["diagram", "-o", "no/where.dot"], "Check the path"),
+    "an instant without counts": (["diagram", "--since", "2026-01-01"], "add --counts"),
+    "a policy that is not there": (["diagram", "--diff", "no.toml"], "can't be read"),
+    "a comparison as SCXML": (["diagram", "--diff", "default", "--format", "scxml"], "SCXML describes one policy"),
     "a daemon that would look too rarely": (["daemon", "--resync", "2 minutes"], "30 seconds"),
     "an unknown log level": (["daemon", "--log-level", "inof"], "did you mean info?"),
 }
@@ -626,6 +629,19 @@ def test_a_diagram_goes_to_standard_output_or_into_a_file(folder: Path) -> None:
     assert (folder / "picture.dot").read_text().startswith("digraph")
     run("diagram", "--all", "-o", "pictures", expect=0)
     assert {path.suffix for path in (folder / "pictures").iterdir()} >= {".dot", ".svg"}
+
+
+def test_a_diagram_shows_what_a_policy_changes_and_what_the_database_holds(database: Path) -> None:
+    folder = database.parent
+    (folder / "longer.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
+    for old in ("default", "database"):
+        text = run("diagram", "--config", "longer.toml", "--diff", old, "--format", "mermaid", expect=0).stdout
+        assert "30 days → 45 days after the cancellation" in text
+    text = run("diagram", "--diff", "longer.toml", "--format", "dot", expect=0).stdout
+    assert "45 days → 30 days" in text
+    assert "1 account" in run("diagram", "--counts", "--format", "mermaid", expect=0).stdout
+    run("diagram", "--all", "--counts", "--since", "2026-01-01", "-o", "counted", expect=0)
+    assert not list((folder / "counted").glob("*.scxml"))
 
 
 def test_the_demo_never_touches_the_database_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

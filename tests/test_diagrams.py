@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle.actor import Role
-from lifecycle.diagrams import FORMATS, pictures, render, to_dot, to_mermaid, write_all
+from lifecycle.diagrams import FORMATS, pictures, render, to_dot, to_mermaid, to_scxml, write_all
 from lifecycle.diagrams.content import cards, group_of, group_title
 from lifecycle.diagrams.dot import Drawing
 from lifecycle.diagrams.geometry import Box, path
@@ -259,19 +259,27 @@ def test_committed_pictures_are_those_of_the_definition(name: str) -> None:
     hint = "the definition changed: draw anew with write_all('diagrams', Policy())"
     assert (COMMITTED / f"{name}.dot").read_text(encoding="utf-8") == to_dot(name, POLICY), hint
     assert (COMMITTED / f"{name}.mmd").read_text(encoding="utf-8") == to_mermaid(name, POLICY), hint
+    assert (COMMITTED / f"{name}.scxml").read_text(encoding="utf-8") == to_scxml(name, POLICY), hint
 
 
 def test_everything_is_written_into_a_new_folder(tmp_path: Path) -> None:
     pytest.importorskip("pygraphviz")
     written = write_all(tmp_path / "new" / "folder", POLICY)
-    names = {f"{name}.{suffix}" for name in pictures() for suffix in ("dot", "mmd", "svg", "png")}
+    names = {f"{name}.{suffix}" for name in pictures() for suffix in ("dot", "mmd", "svg", "png", "scxml")}
     assert {path.name for path in written} == names
     assert all(path.stat().st_size > 0 for path in written)
 
 
 @pytest.mark.parametrize(
     ("format", "start"),
-    [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("dot", b"digraph"), ("mermaid", b"stateDiagram-v2")],
+    [
+        ("svg", b"<?xml"),
+        ("png", b"\x89PNG"),
+        ("pdf", b"%PDF"),
+        ("dot", b"digraph"),
+        ("mermaid", b"stateDiagram-v2"),
+        ("scxml", b"<?xml"),
+    ],
 )
 def test_each_format_is_what_it_says(format: str, start: bytes) -> None:
     pytest.importorskip("pygraphviz")

@@ -8,7 +8,7 @@
     errors      every error to one message and one exit code
     run         what each command is given: options shared by all, the engine, the consoles
     show        the layout of ``lifecycle show``
-    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, documents     the commands
+    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, documents, pictures     the commands
     rights      who may run which command, as a table
 
 Only Typer is imported at start-up: what needs the database imports it when it runs.
@@ -19,7 +19,19 @@ import traceback
 
 import typer
 
-from lifecycle.cli import accounts, asking, audit, bulk, documents, exporting, importing, keys, operate, people
+from lifecycle.cli import (
+    accounts,
+    asking,
+    audit,
+    bulk,
+    documents,
+    exporting,
+    importing,
+    keys,
+    operate,
+    people,
+    pictures,
+)
 from lifecycle.cli.errors import DEFECT, Root
 from lifecycle.cli.output import WIDTH, complain
 from lifecycle.cli.run import ConfigOption, DatabaseOption, Given, JsonOption, register
@@ -58,7 +70,7 @@ def _lifecycle(
     context.obj = Given(database, config, json)
 
 
-_MODULES = (importing, exporting, accounts, asking, bulk, operate, audit, keys, people, documents)
+_MODULES = (importing, exporting, accounts, asking, bulk, operate, audit, keys, people, documents, pictures)
 COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)
 

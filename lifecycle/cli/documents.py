@@ -1,16 +1,12 @@
-"""Commands that show the definition itself: pictures, the policy, the demo, the version."""
+"""Commands that show the policy, the demo, the version."""
 
-import sys
 from dataclasses import fields
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from lifecycle.cli import output, parsing
+from lifecycle.cli import output
 from lifecycle.cli.run import Command, Run, command
-from lifecycle.errors import InvalidInput, SchemaOutdated
+from lifecycle.errors import SchemaOutdated
 
 if TYPE_CHECKING:
     from lifecycle.policy import Policy
@@ -69,76 +65,6 @@ def _setting(policy: "Policy", setting: Any) -> dict[str, Any]:
         "clause": str(setting.metadata["clause"]),
         "doc": setting.metadata["doc"],
     }
-
-
-# --- Pictures ------------------------------------------------------------------------------------
-
-
-def _pictures(incomplete: str) -> list[str]:
-    from lifecycle.diagrams import pictures
-
-    return [name for name in pictures() if name.startswith(incomplete)]
-
-
-@command(
-    COMMANDS,
-    "diagram",
-    "lifecycle diagram --format mermaid",
-    "lifecycle diagram -o lifecycle.svg",
-    "lifecycle diagram --all -o diagrams",
-    panel=_PANEL,
-    json=False,
-)
-def diagram(
-    run: Run,
-    picture: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PICTURE", help="Which picture; else the first.", autocompletion=_pictures, show_default=False
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format", help="svg, png, pdf, dot or mermaid; else as the file ends, else dot.", show_default=False
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The file; a folder with --all.")
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every picture as DOT, Mermaid, SVG and PNG, into a folder.")
-    ] = False,
-) -> None:
-    """Draw the lifecycle from its definition, with the durations of the policy in force."""
-    from lifecycle import diagrams
-
-    policy, source = effective_policy(run)
-    if everything:
-        if picture is not None or format is not None:
-            raise InvalidInput("--all draws every picture in its own formats; leave PICTURE and --format out.")
-        folder = file or Path("diagrams")
-        written = diagrams.write_all(folder, policy)
-        output.say(f"Drew {len(written)} files into {folder}, with {source}.")
-        return
-    names = diagrams.pictures()
-    chosen = names[0] if picture is None else parsing.nearest(picture, names, "picture")
-    kind = parsing.nearest(format or _kind(file), diagrams.FORMATS, "format")
-    if file is None and kind not in ("dot", "mermaid") and sys.stdout.isatty():
-        raise InvalidInput(f"A terminal can't show {kind}: write it to a file with -o {chosen}.{kind}.")
-    drawn = diagrams.render(chosen, policy, kind)
-    if file is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(drawn)
-    else:
-        file.write_bytes(drawn)
-        output.say(f"Drew {chosen} into {file}, with {source}.")
-
-
-def _kind(file: Path | None) -> str:
-    """The format that a file's name asks for."""
-    suffix = "" if file is None else file.suffix.removeprefix(".").lower()
-    return {"": "dot", "gv": "dot", "mmd": "mermaid"}.get(suffix, suffix)
 
 
 # --- Demo and version ----------------------------------------------------------------------------

@@ -26,13 +26,19 @@ from lifecycle.states import ENTITLEMENTS, FINAL, Entitlements, Event, State, en
 
 
 class Line(NamedTuple):
-    """One line of text in a box; ``roles`` lead it, each in its colour."""
+    """One line of text in a box; ``roles`` lead it, each in its colour, and ``mark`` leads those.
+
+    What is ``faded`` has one colour, roles and all; what is ``struck`` is no longer so.
+    """
 
     text: str
     size: float = 8.5
     colour: str = INK
     bold: bool = False
     roles: tuple[Role, ...] = ()
+    mark: str = ""
+    faded: bool = False
+    struck: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,17 @@ def card_lines(card: Card, values: Policy, width: int) -> list[Line]:
         lines += [Line(head.removeprefix(lead), roles=roles), *map(Line, rest)]
     clauses = list(dict.fromkeys(clause for row in card.rows for clause in row.clauses))
     if first.timer is not None:
-        when = f"{deadline_words(first.timer, values)} · {clauses.pop(0)}"
-        lines += [Line(text, bold=True) for text in wrap(when, width * 9 // 10)]
+        lines += [Line(text, bold=True) for text in wrap(when_words(card, values), width * 9 // 10)]
+        clauses.pop(0)
         lines += map(Line, timer_notes(first.timer, values, width))
     lines += map(Line, _conditions(card, width))
     return lines + [Line(text.removeprefix("· "), 8, PALE) for text in wrap(" · ".join(clauses), width)]
+
+
+def when_words(card: Card, values: Policy) -> str:
+    """When a card's timer fires, and the clause behind it; nothing for a move without a timer."""
+    first = card.rows[0]
+    return "" if first.timer is None else f"{deadline_words(first.timer, values)} · {first.clauses[0]}"
 
 
 def _conditions(card: Card, width: int) -> Iterator[str]:
@@ -193,6 +205,8 @@ def stays_lines(events: tuple[Event, ...], shown: Iterable[str], values: Policy,
     return lines
 
 
+#: How wide the arrow is of what can never be undone.
+FOREVER = 4.0
 _LEADS = {Role.OWNER: "owner, support for them", Role.SYSTEM: "the company, by a timer"}
 #: The legend: words, colour, line style, line width.
 SAMPLES: tuple[tuple[str, str, str, float], ...] = (
@@ -201,7 +215,7 @@ SAMPLES: tuple[tuple[str, str, str, float], ...] = (
         for role, (colour, style, words) in ROLES.items()
         if role is not Role.SUPPORT
     ),
-    ("can never be undone", IRREVERSIBLE, "solid", 4.0),
+    ("can never be undone", IRREVERSIBLE, "solid", FOREVER),
 )
 _STATE = {"style": "filled,rounded", "fillcolor": "white", "color": INK, "penwidth": "1.6"}
 _MOVE = {"style": "filled", "fillcolor": "white", "color": PALE}

@@ -1,26 +1,23 @@
 """A picture as DOT text that carries its own coordinates (``layout=nop2``)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from lifecycle.actor import Role
 from lifecycle.diagrams.content import (
-    SAMPLES,
     SYMBOLS,
     Card,
     Line,
-    card_lines,
     cards,
-    group_colours,
     group_of,
     group_title,
-    state_lines,
-    stays_lines,
 )
-from lifecycle.diagrams.geometry import Box, path, spline
+from lifecycle.diagrams.geometry import Box, path, spline, stretched
+from lifecycle.diagrams.look import Look, Stroke
 from lifecycle.diagrams.places import LIVE_BOX, Picture, Point, picture_named
-from lifecycle.diagrams.text import INK, IRREVERSIBLE, PALE, ROLES, dot_text, html_text
+from lifecycle.diagrams.text import INK, PALE, ROLES, dot_text, html_text
+from lifecycle.diagrams.weights import Counts, look_of
 from lifecycle.policy import Policy
-from lifecycle.states import FINAL, LIVE, Entitlements, State
+from lifecycle.states import LIVE, Entitlements, State
 
 FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
 
@@ -28,25 +25,33 @@ FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
 class Drawing:
     """One picture under one policy: its boxes and arrows, ready to be written."""
 
-    def __init__(self, picture: Picture, values: Policy) -> None:
-        self.picture, self.values = picture, values
+    def __init__(self, picture: Picture, values: Policy, look: Look | None = None) -> None:
+        self.values, self.look = values, look or Look(values, picture)
+        look = self.look
+        if look.room > 1:
+            plain = Drawing(picture, values)
+            picture = stretched(picture, plain.boxes, plain.level(), look.room, look.spread)
+        self.picture = picture
         self.cards = cards(picture.events)
         self.texts: dict[str, list[Line]] = {}
         self.boxes: dict[str, Box] = {}
         shown = {state for card in self.cards for state in (*card.sources, *card.dests)}
         for state in State:
             if state in picture.places or (state in shown and LIVE_BOX not in picture.places):
-                self._add(state, state_lines(state))
+                self._add(state, look.state(state))
         for card in self.cards:
-            self._add(card.name, card_lines(card, values, self._characters(card.name)))
+            self._add(card.name, look.card(card, self._characters(card.name)))
         if LIVE_BOX in picture.places:
-            self._add(LIVE_BOX, [Line("not cancelled", 13, bold=True), *(Line(state) for state in LIVE)])
+            self._add(LIVE_BOX, look.live())
         elif picture.frame:
             self.boxes[LIVE_BOX] = Box.spanning(*picture.frame)
         if "stays" in picture.places:
-            self._add("stays", stays_lines(picture.events, self.boxes, values, self._characters("stays")))
-        self._add("legend", [Line("Arrows", 9, bold=True), *(Line(" " * 13 + text, 9) for text, *_ in SAMPLES)])
+            self._add("stays", look.stays(self.boxes, self._characters("stays")))
+        samples = [Line(" " * 13 + text, 9) for text, _ in look.samples()]
+        self._add("legend", [Line(look.legend, 9, bold=True), *samples])
         self._add("groups", [Line("Boxes", 9, bold=True), *(Line(" " * 13 + text, 9) for text, _ in SYMBOLS)])
+        if footer := look.footer():
+            self._add_footer(footer)
 
     def _place(self, name: str) -> tuple[float, float, float]:
         spare = len(self.boxes) % 6
@@ -59,6 +64,13 @@ class Drawing:
         x, y, width = self._place(name)
         self.texts[name] = lines
         self.boxes[name] = Box(x, y, width, 10 + sum(round(line.size * 1.3) for line in lines))
+
+    def _add_footer(self, lines: list[Line]) -> None:
+        """A box below everything else, as wide as the picture, which grows by it."""
+        width, bottom = self.picture.size[0], max(box.bottom for box in self.boxes.values()) + 20
+        height = 10 + sum(round(line.size * 1.3) for line in lines)
+        self.texts["footer"], self.boxes["footer"] = lines, Box(width / 2, bottom + height / 2, width - 40, height)
+        self.picture = replace(self.picture, size=(width, bottom + height + 10))
 
     def groups(self) -> dict[tuple[Entitlements, bool], Box]:
         """The rectangles around the states that grant the same, apart before and after a cancellation."""
@@ -88,6 +100,16 @@ class Drawing:
             for dest in self._ends(card.dests, card):
                 yield card.name, dest, card, self._path(card.name, dest), True
 
+    def level(self) -> Iterator[tuple[str, str]]:
+        """The boxes that are joined by a horizontal arrow without a corner."""
+        for start, end, _, points, _ in self.arrows():
+            if (
+                len(points) == 2
+                and points[0][1] == points[1][1]
+                and not (self.picture.frame and LIVE_BOX in (start, end))
+            ):
+                yield start, end
+
     def _ends(self, states: tuple[State, ...], card: Card) -> list[str]:
         """The boxes to draw to; all states that are not cancelled stand together in one."""
         live = [state for state in states if state in LIVE]
@@ -98,9 +120,10 @@ class Drawing:
         return path(self.boxes[start], self.boxes[end], self.picture.corners.get((start, end), ()))
 
 
-def to_dot(picture: str, policy: Policy) -> str:
-    """The picture as DOT text, the same for the same definition and policy."""
-    drawing = Drawing(picture_named(picture), policy)
+def to_dot(picture: str, policy: Policy, *, old: Policy | None = None, counts: Counts | None = None) -> str:
+    """The picture as DOT text, the same for the same definition, policies and counts."""
+    chosen = picture_named(picture)
+    drawing = Drawing(chosen, policy, look_of(policy, chosen, old, counts))
     width, height = drawing.picture.size
     head = f'digraph {dot_text(picture)} {{\n  layout=nop2; bgcolor=white; pad=0.15; dpi=96; bb="0,0,{width},{height}";'
     defaults = f"  node [fontname={dot_text(FONT)}, fixedsize=true, shape=box, margin=0]; edge [arrowsize=0.8];"
@@ -129,18 +152,20 @@ def _html(lines: list[Line], width: float) -> str:
 
 
 def _line_html(line: Line) -> str:
-    roles = " · ".join(f'<font color="{ROLES[r][0]}"><b>{html_text(ROLES[r][2])}</b></font>' for r in line.roles)
+    colours = {role: line.colour if line.faded else ROLES[role][0] for role in line.roles}
+    roles = " · ".join(f'<font color="{colours[r]}"><b>{html_text(ROLES[r][2])}</b></font>' for r in line.roles)
     text = html_text(line.text)
     bold = f"<b>{text}</b>" if line.bold and text else text
-    return f'<font point-size="{line.size:g}" color="{line.colour}">{roles}{bold}</font>'
+    said = f"<s>{roles}{bold}</s>" if line.struck else f"{roles}{bold}"
+    return f'<font point-size="{line.size:g}" color="{line.colour}">{html_text(line.mark)}{said}</font>'
 
 
 def _backgrounds(drawing: Drawing) -> Iterator[str]:
     height = drawing.picture.size[1]
-    title = [Line(drawing.picture.title, 17, bold=True), Line(f"policy {drawing.values.version}", 9, PALE)]
-    yield _node("title", Box(275, 26, 500, 46), height, _html(title, 480), shape="plaintext")
+    title = _html(drawing.look.title(), 480)
+    yield _node("title", Box(275, 26, 500, 46), height, title, shape="plaintext")
     for number, ((group, _), box) in enumerate(drawing.groups().items()):
-        tint, line = group_colours(group)
+        tint, line = drawing.look.tint(group)
         label = _html([Line(group_title(group), 8.5, INK, bold=True)], box.width - 20)
         yield _node(
             f"group {number}", box, height, label, labelloc="t", style="filled,rounded", fillcolor=tint, color=line
@@ -156,12 +181,9 @@ def _box_statements(drawing: Drawing) -> Iterator[str]:
     for name, lines in drawing.texts.items():
         look = {"style": "filled,rounded", "fillcolor": "white", "color": PALE}
         if name in by_name:
-            card = by_name[name]
-            look |= {"color": IRREVERSIBLE if card.irreversible else ROLES[card.role(drawing.values)][0]}
-            look |= {"peripheries": "2"} if card.confirmed else {}
-            look |= {"style": "filled"}
+            look |= drawing.look.card_box(by_name[name])
         elif name in set(State):
-            look |= {"color": INK, "penwidth": "1.6", "peripheries": "2" if name == FINAL else "1"}
+            look |= drawing.look.state_box(State(name))
         box = drawing.boxes[name]
         label = _html(lines, 0) if name in {*State, LIVE_BOX} else _html(lines, box.width - 14)
         yield _node(name, box, height, label, **look)
@@ -169,23 +191,18 @@ def _box_statements(drawing: Drawing) -> Iterator[str]:
 
 def _arrow_statements(drawing: Drawing) -> Iterator[str]:
     for start, end, card, points, headed in drawing.arrows():
-        colour, style, _ = ROLES[card.role(drawing.values)]
-        width = 1.3 if card.role(drawing.values) is not Role.SYSTEM else 1.8
-        if card.irreversible:
-            colour, style, width = IRREVERSIBLE, "solid", 4.0
-        yield _edge(start, end, points, drawing.picture.size[1], colour, style, width, headed)
+        stroke = drawing.look.arrow(card, end if headed else start, headed)
+        yield _edge(start, end, points, drawing.picture.size[1], stroke, headed)
 
 
-def _edge(
-    start: str, end: str, points: list[Point], height: float, colour: str, style: str, width: float, headed: bool
-) -> str:
+def _edge(start: str, end: str, points: list[Point], height: float, stroke: Stroke, headed: bool) -> str:
     pairs = {
-        "pos": spline(points, height, 8 * _arrow_size(width) if headed else 0),
-        "color": colour,
-        "style": style,
-        "penwidth": f"{width:g}",
+        "pos": spline(points, height, 8 * _arrow_size(stroke.width) if headed else 0),
+        "color": stroke.colour,
+        "style": stroke.style,
+        "penwidth": f"{stroke.width:g}",
         "arrowhead": "normal" if headed else "none",
-        "arrowsize": f"{_arrow_size(width):g}",
+        "arrowsize": f"{_arrow_size(stroke.width):g}",
     }
     return f"{dot_text(start)} -> {dot_text(end)} [{', '.join(f'{k}={dot_text(v)}' for k, v in pairs.items())}]"
 
@@ -197,12 +214,12 @@ def _arrow_size(width: float) -> float:
 def _samples(drawing: Drawing) -> Iterator[str]:
     """The lines and boxes of the legend, beside its words."""
     height = drawing.picture.size[1]
-    for number, (_, colour, style, width) in enumerate(SAMPLES):
+    for number, (_, stroke) in enumerate(drawing.look.samples()):
         x, y = _beside(drawing.boxes["legend"], number)
         start, end = f"arrow {number} from", f"arrow {number} to"
         yield _node(start, Box(x, y, 0.1, 0.1), height, '""', style="invis")
         yield _node(end, Box(x + 30, y, 0.1, 0.1), height, '""', style="invis")
-        yield _edge(start, end, [(x, y), (x + 30, y)], height, colour, style, width, True)
+        yield _edge(start, end, [(x, y), (x + 30, y)], height, stroke, True)
     for number, (_, look) in enumerate(SYMBOLS):
         x, y = _beside(drawing.boxes["groups"], number)
         size = (18, 2) if "peripheries" in look else (26, 8)

@@ -1,8 +1,13 @@
 """Boxes, and the lines between them."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from lifecycle.diagrams.places import Point
+from lifecycle.diagrams.places import Picture, Point
+
+_TOP = 56  # where the title ends
+_FACING = 20  # points that boxes must have in common, so that an arrow between them runs level
 
 
 class Box(NamedTuple):
@@ -83,3 +88,49 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
     dx, dy = end[0] - start[0], end[1] - start[1]
     share = min(distance / (abs(dx) + abs(dy) or 1), 0.5)
     return start[0] + dx * share, start[1] + dy * share
+
+
+def stretched(
+    picture: Picture, boxes: Mapping[str, Box], level: Iterable[tuple[str, str]], factor: float, spread: float
+) -> Picture:
+    """The picture with its places further apart below the title; ``boxes`` are those that it has now.
+
+    Boxes that a ``level`` arrow joins move together where they would no longer face each other, ``spread`` times as far
+    apart as before, and a corner beside a box stays beside it: so arrows run as before.
+    """
+
+    def down(y: float) -> float:
+        return _TOP + (y - _TOP) * factor
+
+    moved = {name: down(box.y) - box.y for name, box in boxes.items()}
+    for together in _joined(pair for pair in level if _facing(boxes[pair[0]], boxes[pair[1]], factor) < _FACING):
+        middle = sum(boxes[name].y for name in together) / len(together)
+        moved |= {name: down(middle) + (boxes[name].y - middle) * spread - boxes[name].y for name in together}
+
+    def corner(ends: tuple[str, str], point: Point) -> Point:
+        x, y = point
+        beside = next((end for end in ends if boxes[end].top <= y <= boxes[end].bottom), None)
+        return (x, down(y) if beside is None else y + moved[beside])
+
+    left, top, right, bottom = picture.frame or (0, 0, 0, 0)
+    return replace(
+        picture,
+        size=(picture.size[0], down(picture.size[1])),
+        places={name: (x, y + moved[name], width) for name, (x, y, width) in picture.places.items() if name in moved},
+        corners={ends: tuple(corner(ends, point) for point in points) for ends, points in picture.corners.items()},
+        frame=picture.frame and (left, down(top), right, down(bottom)),
+    )
+
+
+def _facing(one: Box, other: Box, factor: float) -> float:
+    """How much of their heights two boxes have in common once they are further apart."""
+    return min(one.bottom, other.bottom) - max(one.top, other.top) - abs(one.y - other.y) * (factor - 1)
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """The names that hang together through the pairs."""
+    sets: list[set[str]] = []
+    for pair in pairs:
+        touching = [one for one in sets if one & set(pair)]
+        sets = [one for one in sets if not one & set(pair)] + [set(pair).union(*touching)]
+    return sets
