@@ -30,6 +30,7 @@ A map of the package, from the bottom up::
     doctor, metrics, scheduler              health, the daemon
     settings, registry, config              the configuration file
     importer, exporter, activity_file       accounts and activity from files, and into files
+    histories, simulate                     whole lives, and a population over years
     diagrams, reference                     the definition as pictures and as tables
     handlers                                deliver effects for real
     cli, demo                               the command line

@@ -5,9 +5,7 @@ The accounts, the sweeps and the deliveries are real; only the clock and the peo
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lifecycle.clock import ManualClock
-from lifecycle.demo_world import HERO, OUTAGE, START, PostOffice, World
+from lifecycle.demo_world import HERO, OUTAGE, START, World
 from lifecycle.engine import Engine
-from lifecycle.errors import InvalidInput, SchemaOutdated
+from lifecycle.errors import InvalidInput
+from lifecycle.histories import BY_COMPANY, Life, Promise, check_promises, lives
 from lifecycle.importer import import_accounts
 from lifecycle.policy import Policy
-from lifecycle.reads import HistoryEntry, Snapshot
+from lifecycle.simulate import require_empty
+from lifecycle.simulate.post import PostOffice
 from lifecycle.states import Event, Opening, State, Step
 
 FOLDER = Path("demo")
@@ -36,36 +36,18 @@ _MOVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("frozen", (Event.FREEZE,)),
     ("thawed", (Event.THAW,)),
     ("cancelled", (Event.CANCEL,)),
-    ("by us", (Event.CANCEL_EXPIRED_TRIAL, Event.CANCEL_UNPAID, Event.CANCEL_INACTIVE)),
+    ("by us", BY_COMPANY),
     ("back", (Event.REACTIVATE,)),
     ("no access", (Event.REVOKE_ACCESS,)),
     ("deleted", (Event.DELETE_CONTENT,)),
     ("purged", (Event.PURGE_BACKUPS,)),
 )
-_COMPANY = (Event.CANCEL_EXPIRED_TRIAL, Event.CANCEL_UNPAID, Event.CANCEL_INACTIVE)
 _STYLES = {
     State.TRIAL: "cyan", State.ON_HOLD: "yellow", State.ACTIVE: "green", State.FROZEN: "blue",
     State.CANCEL_PENDING: "yellow", State.ACCESS_REVOKED: "red", State.CONTENT_DELETED: "magenta",
     State.PURGED: "bright_black",
 }  # fmt: skip
 _STEPS = {Step.REMIND: "reminder of {}", Step.NOTICE: "notice of {} delivered", Step.REQUEST: "{} requested"}
-
-
-@dataclass(frozen=True)
-class Life:
-    """An account and everything that happened to it."""
-
-    account: Snapshot
-    entries: Sequence[HistoryEntry]
-
-
-@dataclass(frozen=True)
-class Promise:
-    """One promise over all accounts: how often it was put to the test, and how often it was broken."""
-
-    sentence: str
-    tested: int
-    broken: int
 
 
 def run(
@@ -83,9 +65,7 @@ def run(
     clock, post = ManualClock(START), PostOffice()
     engine = Engine(url, policy=Policy(), clock=clock, handlers=post.handlers())
     try:
-        with suppress(SchemaOutdated):  # there is none yet; what is in use gets no policy of the demo's
-            if any(engine.summary().values()):
-                raise InvalidInput("The database of a demo must be empty; name one that does not exist yet.")
+        require_empty(engine, "demo")
         engine.migrate()
         _heading(console, "A company moves in")
         imported = import_accounts(engine, ACCOUNTS)
@@ -95,9 +75,9 @@ def run(
         before = engine.summary()
         world = World(engine, clock, seed)
         _live(console, world, days=(_months_later(months) - START).days)
-        lives = [Life(account, engine.history(account.id)) for account in engine.accounts()]
-        promises = check_promises(lives, engine.policy)
-        _show(console, world, post, lives, before, promises, months)
+        everybody = list(lives(engine))
+        promises = check_promises(everybody, engine.policy, clock.now())
+        _show(console, world, post, everybody, before, promises, months)
         _what_next(console, url, clock.now())
     finally:
         engine.close()
@@ -137,78 +117,6 @@ def _live(console: Console, world: World, days: int) -> None:
 def _day_words(at: datetime) -> str:
     out = OUTAGE[0] < (at - START).days < OUTAGE[1]
     return f"{at:%d %b %Y}  {'no daemon runs' if out else 'sweep, deliver'}"
-
-
-# --- Checks --------------------------------------------------------------------------------------
-
-
-def check_promises(lives: Sequence[Life], policy: Policy) -> list[Promise]:
-    """What the policy promises, counted on the histories of all accounts."""
-    gone = [life for life in lives if _fired(life, Event.DELETE_CONTENT)]
-    early = [one for one in gone if one.account.content_deleted_at < _not_before(one, policy)]
-    erased = [(life, e) for life in lives for e in life.entries if (e.event, e.step) == ("delete_content", "request")]
-    ended = [(life, e) for life in lives for e in life.entries if e.event in _COMPANY and e.step == Step.FIRE]
-    deletion = (Event.DELETE_CONTENT, Event.REVOKE_ACCESS)
-    backs = [(life, e) for life in lives for e in life.entries if e.event == Event.REACTIVATE]
-    # Accounts that were imported when their date had passed already are not the engine's to judge.
-    ahead = [life for life in lives if (by := life.account.purge_backups_by) and by > life.entries[0].at]
-    purged = [life for life in ahead if _fired(life, Event.PURGE_BACKUPS)]
-    return [
-        Promise("Content stayed for 30 days and as long as access was paid for", len(gone), len(early)),
-        Promise(
-            "Each deletion was announced a week before",
-            len(erased),
-            sum(not _noticed(*one, deletion, policy.deletion_notice) for one in erased),
-        ),
-        Promise(
-            "Each cancellation by the company was announced two weeks before",
-            len(ended),
-            sum(not _noticed(life, e, (e.event,), policy.company_notice) for life, e in ended),
-        ),
-        Promise("Who came back found everything", len(backs), sum(_lost(*one) for one in backs)),
-        Promise("Backups were purged by the promised date", len(purged), sum(map(_purged_late, purged))),
-        Promise("Every history is without a gap, and ends where the account is", len(lives), sum(map(_gaps, lives))),
-    ]
-
-
-def _fired(life: Life, event: Event) -> bool:
-    return any(entry.event == event and entry.step == Step.FIRE for entry in life.entries)
-
-
-def _not_before(life: Life, policy: Policy) -> datetime:
-    account = life.account
-    dates: list[datetime] = [account.access_ends_at, account.delete_content_at]
-    dates.append(account.cancelled_at + policy.deletion_after)
-    return max(dates)
-
-
-def _noticed(life: Life, deed: HistoryEntry, events: Sequence[str], lead: timedelta) -> bool:
-    """Whether a notice of it was delivered at least ``lead`` before, and the account has not moved away since."""
-    notices = [e.at for e in life.entries if e.number < deed.number and e.event in events and e.step == Step.NOTICE]
-    return bool(notices) and notices[-1] + lead <= deed.at
-
-
-def _lost(life: Life, back: HistoryEntry) -> bool:
-    """Whether content was erased after a reactivation without a new cancellation in between."""
-    for entry in life.entries[back.number :]:
-        if entry.dest in (State.CANCEL_PENDING, State.ACCESS_REVOKED):
-            return False
-        if entry.event == Event.DELETE_CONTENT:
-            return True
-    return False
-
-
-def _purged_late(life: Life) -> bool:
-    late: bool = life.account.purged_at > life.account.purge_backups_by
-    return late
-
-
-def _gaps(life: Life) -> bool:
-    """Whether the entries do not follow each other, in number and in state."""
-    numbers = [entry.number for entry in life.entries] == list(range(1, len(life.entries) + 1))
-    pairs = zip(life.entries, life.entries[1:], strict=False)
-    joined = all(one.dest is two.source and one.at <= two.at for one, two in pairs)
-    return not (numbers and joined and life.entries[-1].dest is life.account.state)
 
 
 # --- What is shown -------------------------------------------------------------------------------

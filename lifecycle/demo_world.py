@@ -15,8 +15,7 @@ from lifecycle.clock import ManualClock
 from lifecycle.engine import Engine
 from lifecycle.errors import Refused
 from lifecycle.reads import Snapshot
-from lifecycle.states import DESTRUCTIVE, Effect, Event, Plan, State
-from lifecycle.task import Handler, Task
+from lifecycle.states import Event, Plan, State
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: Everybody acts on every fourth day at ten; the engine's deadlines fall where they fall.
@@ -27,24 +26,6 @@ _HOLD_PLACED, _HOLD_RELEASED = 120, 216
 HERO = "lighthouse"
 _HERO_COMPANY, _HERO_OWNER = "Lighthouse Books Ltd", "ada@lighthouse.test"
 BILLING, SUPPORT, ADMIN = Actor.billing("stripe"), Actor.support("sue"), Actor.admin("root")
-
-
-class PostOffice:
-    """Handlers that remember what they were given; those that destroy give a receipt."""
-
-    def __init__(self) -> None:
-        self.delivered: Counter[Effect] = Counter()
-
-    def handlers(self) -> dict[Effect, Handler]:
-        """One for every effect."""
-        return {effect: self._destroy if effect in DESTRUCTIVE else self._send for effect in Effect}
-
-    def _send(self, task: Task) -> None:
-        self.delivered[Effect(task.effect)] += 1
-
-    def _destroy(self, task: Task) -> str:
-        self.delivered[Effect(task.effect)] += 1
-        return f"storage confirms {task.idempotency_key}"
 
 
 class World:

@@ -218,10 +218,9 @@ class Engine(Ownership):
         Raises :class:`AccountExists`, :class:`InvalidInput` or :class:`NotAuthorised`.
         """
         now = self.clock.now()
-        row = self._new_row(account_id, plan, period_ends_at, now)
+        row = new_row(account_id, plan, period_ends_at, now, self.policy)
         name = inputs.required(company, "company")
         addresses = _addresses(owners)
-        row["due_at"] = due(_Columns(row), now, self.policy)
         with self.opening(actor, account_id) as opener:
             entry = Entry(now, self.policy.version, _opener(opener, addresses))
             with self.database.write() as connection:
@@ -229,31 +228,6 @@ class Engine(Ownership):
                 self.store.insert(connection, [row], [name], [addresses], Opening.OPEN_ACCOUNT, entry)
                 self.store.announce(connection)
         return self.get(account_id)
-
-    def _new_row(self, account_id: str, plan: str, period_ends_at: datetime | None, now: datetime) -> dict[str, Any]:
-        try:
-            chosen = Plan(plan)
-        except ValueError:
-            raise InvalidInput(f"Unknown plan {shown(plan)}; the plans are {', '.join(Plan)}.") from None
-        state, clock = _BEGINNINGS[chosen]
-        begins = now + self.policy.trial_length if chosen is Plan.TRIAL else now
-        if (period_ends_at is not None) != (chosen is Plan.PAID):
-            raise InvalidInput("period_ends_at belongs to the plan paid, and the plan paid needs it.")
-        if period_ends_at is not None:
-            period_ends_at = in_utc(period_ends_at, "period_ends_at")
-            if period_ends_at <= now:
-                raise InvalidInput("period_ends_at must lie in the future; import accounts with a past instead.")
-        return {
-            "id": inputs.account_id(account_id),
-            "state": state,
-            "plan": chosen,
-            "version": 1,
-            "opened_at": now,
-            "last_active_at": now,
-            "period_ends_at": period_ends_at,
-            "legal_holds": 0,
-            clock: begins,
-        }
 
     def fire(
         self,
@@ -511,6 +485,39 @@ class Engine(Ownership):
             hold_ends_at = holds.next_end(connection, now)
             instants = [*self.store.next_due(connection, after=now).values(), delivery, opens_at, hold_ends_at]
         return [at for at in instants if at is not None]
+
+
+def new_row(
+    account_id: str, plan: str, period_ends_at: datetime | None, now: datetime, policy: Policy
+) -> dict[str, Any]:
+    """The columns of an account that is opened ``now``; raises :class:`InvalidInput` for what can't be one."""
+    try:
+        chosen = Plan(plan)
+    except ValueError:
+        raise InvalidInput(f"Unknown plan {shown(plan)}; the plans are {', '.join(Plan)}.") from None
+    state, clock = _BEGINNINGS[chosen]
+    begins = now + policy.trial_length if chosen is Plan.TRIAL else now
+    if (period_ends_at is not None) != (chosen is Plan.PAID):
+        raise InvalidInput("period_ends_at belongs to the plan paid, and the plan paid needs it.")
+    if period_ends_at is not None:
+        period_ends_at = in_utc(period_ends_at, "period_ends_at")
+        if period_ends_at <= now:
+            raise InvalidInput("period_ends_at must lie in the future; import accounts with a past instead.")
+    row = {
+        "id": inputs.account_id(account_id),
+        "state": state,
+        "plan": chosen,
+        "version": 1,
+        "opened_at": now,
+        "last_active_at": now,
+        "period_ends_at": period_ends_at,
+        "legal_holds": 0,
+        "trial_ends_at": None,
+        "free_since": None,
+        "period_began_at": None,
+        clock: begins,
+    }
+    return {**row, "due_at": due(_Columns(row), now, policy)}
 
 
 class _Columns:

@@ -102,7 +102,7 @@ def read_settings(kind: type[T], table: Mapping[str, Any], name: str, **others: 
     """
     defaults = {setting.name: setting.default for setting in fields(kind)}  # type: ignore[arg-type]
     refuse_unknown(table, defaults, f"[{name}]", "key")
-    readers = {key: others.get(key, _BY_TYPE[type(default)]) for key, default in defaults.items()}
+    readers = {key: others.get(key) or _BY_TYPE[type(default)] for key, default in defaults.items()}
     return kind(**{key: readers[key](value, f"{name}.{key}") for key, value in table.items()})
 
 

@@ -139,7 +139,7 @@ class Sweeper:
                 **others(connection, {"now": now, "n": self.batch}),
                 **requests(connection, {"now": now, "n": allowed}),
             }
-            if connection.execute(self._pick(state, only=request), {"now": now, "n": 1}).first() is not None:
+            if connection.execute(self._left[state], {"now": now, "n": 1}).first() is not None:
                 report.withheld = barred or BRAKED
         self.brake.count(connection, now, REQUESTS[state].owes[0].effect, taken.get(request, 0))
         return taken
@@ -163,6 +163,11 @@ class Sweeper:
             picks = self._pick(state, only=number), self._pick(state, without=number)
             runs[state] = tuple(self._mover.run(state, self._moves[state], pick) for pick in picks)
         return runs  # type: ignore[return-value]
+
+    @cached_property
+    def _left(self) -> dict[State, Select[Any]]:
+        """Per state in which destruction is requested: picks what waits for that alone."""
+        return {state: self._pick(state, only=self._moves[state].index(move)) for state, move in REQUESTS.items()}
 
     def _pick(self, state: State, only: int | None = None, without: int | None = None) -> Select[Any]:
         conditions = [(self._mover.sql(move.taken), literal(n)) for n, move in enumerate(self._moves[state])]

@@ -98,9 +98,8 @@ def test_without_the_example_file_the_demo_says_where_it_looked(
 
 def test_a_broken_promise_is_counted(lived: Engine) -> None:
     """The checks can fail: a life without its notices breaks the promises of notice."""
-    lives = [demo.Life(account, lived.history(account.id)) for account in lived.accounts()]
-    silent = [demo.Life(life.account, [e for e in life.entries if e.step != "notice"]) for life in lives]
-    broken = {promise.sentence: promise.broken for promise in demo.check_promises(silent, Policy())}
-    assert broken["Each deletion was announced a week before"] > 20
-    assert broken["Each cancellation by the company was announced two weeks before"] > 20
+    silent = [demo.Life(life.account, [e for e in life.entries if e.step != "notice"]) for life in demo.lives(lived)]
+    broken = {promise.sentence: promise.broken for promise in demo.check_promises(silent, Policy(), lived.clock.now())}
+    assert broken["Each deletion was announced 7 days before"] > 20
+    assert broken["Each cancellation by the company was announced 14 days before"] > 20
     assert broken["Every history is without a gap, and ends where the account is"] > 20

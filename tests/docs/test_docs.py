@@ -49,6 +49,7 @@ NO_SESSION = ("cli.md",)
 NOT_RUN = {
     "lifecycle daemon": "runs until it is stopped; tests/test_daemon.py runs it",
     "lifecycle demo": "takes a minute; tests/test_demo.py runs it",
+    "lifecycle simulate": "takes a minute; tests/test_simulate.py runs it",
     "lifecycle --install-completion": "writes into the user's home",
     "make": "installs, or runs all tests",
     "git": "is not ours",
