@@ -13,7 +13,8 @@ A map of the package, from the bottom up::
     states      states, events, effects, and what each state grants
     filters                                 which accounts, by what they are
     guards, rows, deadlines                 what a row of the definition is made of
-    machine     TRANSITIONS, and the decision on one account
+    definition  the decision on one account, from any table of transitions
+    machine     TRANSITIONS, the table that counts
     invariants, instants, columns           what the schema is made of
     operation_tables, tables, database      the schema, derived from the definition
     seal, append_only, chain, audit         the record can't be changed unseen: triggers, seals, their check
@@ -32,6 +33,7 @@ A map of the package, from the bottom up::
     importer, exporter, activity_file       accounts and activity from files, and into files
     histories, simulate                     whole lives, and a population over years
     diagrams, reference                     the definition as pictures and as tables
+    verify      the model checker: explores the definition, and shows how a promise is broken
     handlers                                deliver effects for real
     cli, demo                               the command line
 

@@ -52,6 +52,18 @@ def at(year: int, month: int, day: int, hour: int = 12) -> datetime:
     return datetime(year, month, day, hour, tzinfo=UTC)
 
 
+# --- The rows of an event -------------------------------------------------------------------------
+
+
+def test_the_rows_that_would_take_a_request_are_named_in_the_order_in_which_they_are_tried() -> None:
+    admitting = machine.DEFINITION.admitting
+    lifting = Request(ADMIN, reason="cleared")
+    rows = admitting(suspended(trial()), Event.LIFT_SUSPENSION, lifting, NOW, Policy())
+    assert [row.dest for row in rows] == [State.TRIAL, State.ON_HOLD, State.ACTIVE]
+    assert rows == tuple(row for row in TRANSITIONS if row in rows)
+    assert admitting(suspended(trial()), Event.LIFT_SUSPENSION, Request(ADMIN), NOW, Policy()) == ()
+
+
 # --- Trial, plans and billing --------------------------------------------------------------------
 
 

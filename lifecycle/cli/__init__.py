@@ -8,8 +8,8 @@
     errors      every error to one message and one exit code
     run         what each command is given: options shared by all, the engine, the consoles
     show        the layout of ``lifecycle show``
-    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, simulating, documents,
-    pictures    the commands
+    accounts, asking, bulk, importing, exporting, operate, audit, keys, people,
+    simulating, documents, pictures, proving            the commands
     rights      who may run which command, as a table
 
 Only Typer is imported at start-up: what needs the database imports it when it runs.
@@ -32,6 +32,7 @@ from lifecycle.cli import (
     operate,
     people,
     pictures,
+    proving,
     simulating,
 )
 from lifecycle.cli.errors import DEFECT, Root
@@ -72,7 +73,10 @@ def _lifecycle(
     context.obj = Given(database, config, json)
 
 
-_MODULES = (importing, exporting, accounts, asking, bulk, operate, audit, keys, people, simulating, documents, pictures)
+_MODULES = (
+    *(importing, exporting, accounts, asking, bulk, operate, audit, keys, people),
+    *(simulating, documents, pictures, proving),
+)
 COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)
 

@@ -59,9 +59,9 @@ NOT_RUN = {
     "pip": "installs",
     ".venv/bin/pip": "installs",
 }
-#: Exit codes that are right, by the command's beginning; else 0. Doctor finds problems in the examples' accounts, and
-#: a release asks for a second person first.
-EXIT_CODES = {"lifecycle doctor": (0, 1), "lifecycle brake release": (1,)}
+#: Exit codes that are right, by the command's beginning; else 0. Doctor finds problems in the examples' accounts, a
+#: release asks for a second person first, and a planted fault breaks a promise.
+EXIT_CODES = {"lifecycle doctor": (0, 1), "lifecycle brake release": (1,), "lifecycle verify --mutant ": (1,)}
 
 
 def name_of(path: Path) -> str:
