@@ -181,20 +181,26 @@ class Acting(Questions):
             with self.database.write() as connection:
                 return approvals.approve(connection, number, authority, self.clock.now(), reason)
 
-    def approve_policy(self, connection: Any, kept: Policy | None, wanted: Policy) -> None:
-        """Let the adoption of ``wanted`` pass: by an admin, and by two people where it gives customers less time."""
+    def approve_policy(
+        self, connection: Any, kept: Policy | None, wanted: Policy, reason: str | None = None
+    ) -> str | None:
+        """Let ``wanted`` come into force: by an admin, and by two people where it gives customers less time.
+
+        Returns who has approved it, where it takes two.
+        """
         if self.authority is None:
-            return
+            return None
         self.authority.require((Role.ADMIN,))
         names = [] if kept is None else shortened(kept, wanted)
         if kept is None or not names or not self.authority.rules.shorten_policy:
-            return
+            return None
         if not self.store.page_that(connection, (), None, 1, lock=False):
-            return  # nobody was promised anything yet
+            return None  # nobody was promised anything yet
         was, will_be = kept.as_text(), wanted.as_text()
         changes = ", ".join(f"{name} from {was[name]} to {will_be[name]}" for name in names)
         summary = f"adopt policy {wanted.version} instead of {kept.version}, which shortens {changes}."
-        self.second_person(connection, Ask(Action.SHORTEN_POLICY, {"from": was, "to": will_be}, summary))
+        ask = Ask(Action.SHORTEN_POLICY, {"from": was, "to": will_be}, summary, reason=reason)
+        return self.second_person(connection, ask)
 
     def approve_bulk(self, connection: Any, plan: "BulkPlan", asked: Request) -> str | None:
         """Who has approved that so many accounts move; None where it takes nobody."""

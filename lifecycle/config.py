@@ -36,7 +36,7 @@ It is read strictly: whatever is unknown or malformed raises, and the message na
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,10 @@ from lifecycle.vault import KeyRing
 _TABLES = ("policy", "handlers", "delivery", "safety", "requests", "audit", "encryption", *ACCESS_TABLES)
 
 
+#: A setting is stated by the configuration file.
+FILE = "file"
+
+
 @dataclass(frozen=True)
 class Config:
     """What a configuration file says. ``policy`` is None where neither file nor environment states one:
@@ -66,6 +70,8 @@ class Config:
     """
 
     policy: Policy | None = None
+    #: Where each setting of the policy is stated: ``file``, or the variable's name. What is not in it has its default.
+    policy_origins: Mapping[str, str] = field(default_factory=dict)
     handlers: dict[Effect, Any] = field(default_factory=dict)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     safety: Safety = field(default_factory=Safety)
@@ -89,6 +95,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     delivery = _delivery(tables["delivery"])
     return Config(
         _policy(tables["policy"] if "policy" in content else None, environment),
+        {**dict.fromkeys(tables["policy"], FILE), **{name: variable for variable, name in _overrides(environment)}},
         handlers_of(tables["handlers"], folder, delivery),
         delivery,
         _safety(tables["safety"], folder),
@@ -109,14 +116,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _policy(table: Mapping[str, Any] | None, environment: Mapping[str, str]) -> Policy | None:
-    overrides = {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
+    overrides = {name: environment[variable] for variable, name in _overrides(environment)}
     if table is None and not overrides:
         return None
     return Policy.from_mapping({**(table or {}), **overrides})
+
+
+def _overrides(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables that state a setting of the policy, each with the setting's name."""
+    for variable in environment:
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            yield variable, variable.removeprefix(ENVIRONMENT_PREFIX).lower()
 
 
 def _delivery(table: Mapping[str, Any]) -> DeliverySettings:

@@ -3,6 +3,8 @@
 Every deadline and every date that an account is promised is written here, once, as a term.
 """
 
+from collections.abc import Mapping
+
 from lifecycle import guards as g
 from lifecycle.policy import DeletionClock
 from lifecycle.rows import Assignment, Confirmation, Notice, Owed, Timer
@@ -26,6 +28,24 @@ FREE_FROM_NOW: tuple[Assignment, ...] = (("plan", literal(Plan.FREE)), ("free_si
 FREE_AS_BEFORE: tuple[Assignment, ...] = (("free_since", default(account.free_since, now)),)
 HOLD_FROM_NOW: tuple[Assignment, ...] = (("held_at", default(account.held_at, now)),)
 FREEZE_FROM_NOW: tuple[Assignment, ...] = (("frozen_at", default(account.frozen_at, now)),)
+
+#: How an account comes into being, by its plan: its first state, and the clock that starts beside :data:`OPENED`.
+BEGINNINGS: Mapping[Plan, tuple[State, tuple[tuple[str, Term], ...]]] = {
+    Plan.TRIAL: (State.TRIAL, (("trial_ends_at", now + policy.trial_length),)),
+    Plan.FREE: (State.ACTIVE, (("free_since", now),)),
+    Plan.PAID: (State.ACTIVE, (("period_began_at", now),)),
+}
+OPENED: tuple[tuple[str, Term], ...] = (
+    ("version", literal(1)),
+    ("opened_at", now),
+    ("last_active_at", now),
+    ("period_ends_at", request.period_ends_at),
+    ("legal_holds", literal(0)),
+)
+#: Decision 8: whether activity ``now`` is written down, which what is on file may have made needless.
+ACTIVITY_COUNTS = missing(account.last_active_at) | (
+    (account.last_active_at < now) & (account.last_active_at <= now - policy.activity_resolution)
+)
 
 #: Decision 1: access until the end of the period that is paid wins over the days until deletion.
 DELETION_DATE = when(

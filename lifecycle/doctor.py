@@ -59,7 +59,7 @@ def _database(engine: Engine) -> Iterator[Finding]:
         "policy",
         f"{engine.database} keeps policy {kept.version}, and the configuration states {engine.policy.version}: "
         "every change is refused.",
-        "Correct the configuration, or adopt its policy with `lifecycle init`.",
+        "Correct the configuration, or put its policy in force with `lifecycle policy activate`.",
     )
 
 

@@ -12,27 +12,29 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle import holds, inputs
+from lifecycle.activation import Activation
 from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.authority import Authority
 from lifecycle.characters import shown
 from lifecycle.clock import Clock, ManualClock, SystemClock, in_utc
 from lifecycle.database import Database
-from lifecycle.errors import Conflict, InvalidInput, Refused
+from lifecycle.deadlines import BEGINNINGS, OPENED
+from lifecycle.errors import Conflict, InvalidInput, PolicyError, Refused
 from lifecycle.filters import Filter
 from lifecycle.handlers.log import log
 from lifecycle.handlers.several import Several, tell
 from lifecycle.machine import decide, due, event_named
 from lifecycle.owner_change import carry_out
-from lifecycle.ownership import Ownership
 from lifecycle.policy import Policy
 from lifecycle.questions import request_of
 from lifecycle.reads import HistoryEntry, Snapshot
 from lifecycle.requesting import RequestSettings
 from lifecycle.safety import Safety
 from lifecycle.seal import AuditSettings, Head
-from lifecycle.states import DESTRUCTIVE, OWNERS_CHANGE, Effect, Event, Opening, Plan, State
+from lifecycle.states import DESTRUCTIVE, OWNERS_CHANGE, Effect, Event, Opening, Plan
 from lifecycle.store import Entry, Store
 from lifecycle.task import DeliverySettings, Handler
+from lifecycle.terms import evaluate
 from lifecycle.vault import KeyRing, Vault
 
 if TYPE_CHECKING:  # what only some callers use is imported when it is used: `lifecycle show` shall answer at once
@@ -45,15 +47,9 @@ if TYPE_CHECKING:  # what only some callers use is imported when it is used: `li
     from lifecycle.sweep import Sweeper, SweepReport
 
 T = TypeVar("T")
-#: The state and the clock with which an account of each plan begins.
-_BEGINNINGS: Mapping[Plan, tuple[State, str]] = {
-    Plan.TRIAL: (State.TRIAL, "trial_ends_at"),
-    Plan.FREE: (State.ACTIVE, "free_since"),
-    Plan.PAID: (State.ACTIVE, "period_began_at"),
-}
 
 
-class Engine(Ownership):
+class Engine(Activation):
     """Opens a database and keeps one policy on it.
 
     ``url`` is ``sqlite:///accounts.db`` or ``postgresql://…``. Without ``policy`` the one that the
@@ -104,11 +100,13 @@ class Engine(Ownership):
 
     # --- Set-up ------------------------------------------------------------------------------
 
-    def migrate(self, *, role_prefix: str | None = None) -> None:
+    def migrate(self, *, role_prefix: str | None = None, change_policy: bool = True) -> None:
         """Create or upgrade the schema, and adopt this engine's policy where the database keeps another.
 
         Adoption moves every account's next date; dates that were stamped stay. With an authority it takes an admin,
-        and a second person where it gives customers less time: :class:`ApprovalNeeded`.
+        and a second person where it gives customers less time: :class:`ApprovalNeeded`. Without ``change_policy`` a
+        database that keeps another policy goes on keeping it, and :class:`PolicyError` says so; :meth:`activate`
+        changes it with a reason on record.
 
         With ``role_prefix``, PostgreSQL's roles of these names are made, the tables are made over to the owner among
         them, and each gets its grants.
@@ -122,10 +120,14 @@ class Engine(Ownership):
             kept = self.store.policy_in_force(connection)
             wanted = self._given_policy or kept or Policy()
             if kept != wanted:
-                from lifecycle.sweep import Sweeper
-
-                self.approve_policy(connection, kept, wanted)
-                Sweeper(self.store, wanted).adopt(connection, kept, self.clock.now())
+                if kept is not None and not change_policy:
+                    raise PolicyError(
+                        f"This database keeps policy {kept.version}, and the configuration states {wanted.version}; "
+                        "see what would change with `lifecycle policy impact`, and put it in force with "
+                        "`lifecycle policy activate`. The schema is up to date."
+                    )
+                second = self.approve_policy(connection, kept, wanted)
+                self.adopt(connection, kept, wanted, actor=self._adopter(), approved_by=second)
             elif not self.store.keeps(connection, wanted):  # the same, as a release with fewer settings recorded it
                 self.store.record_policy(connection, wanted, self.clock.now())
             if roles is not None:
@@ -133,6 +135,10 @@ class Engine(Ownership):
 
                 establish(connection, roles)
         self._policy = wanted
+
+    def _adopter(self) -> str:
+        """Who adopts a policy along with the schema."""
+        return str(Actor(Role.SYSTEM, "engine") if self.authority is None else self.authority.actor(Role.ADMIN))
 
     def database_roles(self, prefix: str) -> "Mapping[DatabaseRole, str]":
         """The names of PostgreSQL's roles with this prefix; raises :class:`InvalidInput` on SQLite, which has none."""
@@ -151,11 +157,9 @@ class Engine(Ownership):
             self._policy = self._given_policy or self.kept_policy()
         return self._policy
 
-    def kept_policy(self) -> Policy:
-        """The policy that is in force in the database, whatever this engine was opened with."""
-        with self.database.read() as connection:
-            self.store.check_schema(connection)
-            return self.store.policy_in_force(connection) or Policy()
+    def changed_policy(self, policy: Policy) -> None:
+        """From now on this engine keeps ``policy``."""
+        self._policy, self._sweeper, self._courier = policy, None, None
 
     @property
     def sweeper(self) -> "Sweeper":
@@ -495,27 +499,21 @@ def new_row(
         chosen = Plan(plan)
     except ValueError:
         raise InvalidInput(f"Unknown plan {shown(plan)}; the plans are {', '.join(Plan)}.") from None
-    state, clock = _BEGINNINGS[chosen]
-    begins = now + policy.trial_length if chosen is Plan.TRIAL else now
     if (period_ends_at is not None) != (chosen is Plan.PAID):
         raise InvalidInput("period_ends_at belongs to the plan paid, and the plan paid needs it.")
     if period_ends_at is not None:
         period_ends_at = in_utc(period_ends_at, "period_ends_at")
         if period_ends_at <= now:
             raise InvalidInput("period_ends_at must lie in the future; import accounts with a past instead.")
+    state, begins = BEGINNINGS[chosen]
+    clocks = {name: None for _, started in BEGINNINGS.values() for name, _ in started}
+    sources = {"request": {"period_ends_at": period_ends_at}, "policy": policy, "now": now}
     row = {
         "id": inputs.account_id(account_id),
         "state": state,
         "plan": chosen,
-        "version": 1,
-        "opened_at": now,
-        "last_active_at": now,
-        "period_ends_at": period_ends_at,
-        "legal_holds": 0,
-        "trial_ends_at": None,
-        "free_since": None,
-        "period_began_at": None,
-        clock: begins,
+        **clocks,
+        **{name: evaluate(term, sources) for name, term in (*OPENED, *begins)},
     }
     return {**row, "due_at": due(_Columns(row), now, policy)}
 

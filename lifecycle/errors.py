@@ -38,7 +38,11 @@ class DefinitionError(LifecycleError):
 
 
 class PolicyError(LifecycleError):
-    """A policy setting is missing, malformed or out of bounds; the message names it."""
+    """Policy settings are unknown, malformed or out of bounds; the message names them, ``problems`` has each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__(" ".join(problems))
 
 
 class InvalidInput(LifecycleError):

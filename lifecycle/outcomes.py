@@ -39,7 +39,7 @@ REMINDS: Mapping[Effect, tuple[Transition, ...]] = {
 }
 
 
-def _reminded(effect: Effect, state: State) -> Transition:
+def reminded(effect: Effect, state: State) -> Transition:
     """The row whose timer a delivered reminder counts for, in an account that is in ``state`` by now."""
     rows = REMINDS[effect]
     return next((row for row in rows if state in row.sources), rows[0])
@@ -47,7 +47,7 @@ def _reminded(effect: Effect, state: State) -> Transition:
 
 #: What a delivery moves, by the state that the account is in.
 _CARRIED: Mapping[tuple[Effect, State], Move] = {
-    **{(effect, state): Move.of_notice(_reminded(effect, state)) for effect in REMINDS for state in State},
+    **{(effect, state): Move.of_notice(reminded(effect, state)) for effect in REMINDS for state in State},
     **{(effect, state): Move.of_receipt(row) for effect, row in CONFIRMS.items() for state in row.sources},
 }
 #: What a task says of time.
@@ -246,7 +246,7 @@ class Outcomes:
         if not _carries(outcome, snapshot):
             return
         if effect in REMINDS:
-            decision = give_notice(snapshot, _reminded(effect, snapshot.state), now, policy)
+            decision = give_notice(snapshot, reminded(effect, snapshot.state), now, policy)
         else:
             try:
                 decision = decide(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
@@ -174,17 +174,8 @@ class Policy:
     def __post_init__(self) -> None:
         for setting in fields(self):
             object.__setattr__(self, setting.name, _checked(setting, getattr(self, setting.name)))
-        if self.access_reminder < self.deletion_notice:
-            raise PolicyError(
-                f"access_reminder ({duration_words(self.access_reminder)}) must not be shorter than deletion_notice "
-                f"({duration_words(self.deletion_notice)}): it serves as the notice where deletion follows closely."
-            )
-        for shorter, longer in _MUST_BE_SHORTER:
-            if getattr(self, shorter) >= getattr(self, longer):
-                raise PolicyError(
-                    f"{shorter} ({duration_words(getattr(self, shorter))}) must be shorter than "
-                    f"{longer} ({duration_words(getattr(self, longer))}); change one of them."
-                )
+        for problem in _conflicts(vars(self)):
+            raise PolicyError(problem)
 
     @cached_property
     def version(self) -> str:
@@ -202,22 +193,39 @@ class Policy:
         The file holds the settings at its top level or in a table ``[policy]``. Raises
         :class:`PolicyError` on an unreadable file, an unknown setting or a value out of bounds.
         """
-        values = _read_toml(Path(path)) if path is not None else {}
+        values = cls.stated(path) if path is not None else {}
         for name, value in (os.environ if environment is None else environment).items():
             if name.startswith(ENVIRONMENT_PREFIX):
                 values[name.removeprefix(ENVIRONMENT_PREFIX).lower()] = value
         return cls.from_mapping(values)
 
+    @staticmethod
+    def stated(path: Path | str) -> dict[str, Any]:
+        """What the TOML file at ``path`` states, unchecked: at its top level or in a table ``[policy]``."""
+        return _read_toml(Path(path))
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Policy":
-        """A policy from names and values; an unknown name raises and proposes the nearest setting."""
-        known = [setting.name for setting in fields(cls)]
-        for name in values:
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
-                raise PolicyError(f"Unknown policy setting {shown(name)}: {hint}")
+        """A policy from names and values; raises :class:`PolicyError` with everything that is wrong with them."""
+        if problems := cls.problems(values):
+            raise PolicyError(*problems)
         return cls(**values)
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any]) -> list[str]:
+        """All that :meth:`from_mapping` could raise for these values, one sentence each; nothing for a policy.
+
+        Settings are held against each other as far as each is right by itself; a wrong one counts as its default.
+        """
+        found = [*_unknown(values)]
+        right: dict[str, Any] = {}
+        for setting in fields(cls):
+            right[setting.name] = setting.default
+            try:
+                right[setting.name] = _checked(setting, values.get(setting.name, setting.default))
+            except PolicyError as error:
+                found.append(str(error))
+        return [*found, *_conflicts(right)]
 
 
 #: A notice must fit into the time that it gives notice of, and the purge's lead into the time it has.
@@ -230,6 +238,29 @@ _MUST_BE_SHORTER = (
     ("purge_lead", "purge_after_deletion"),
     ("deletion_after", "purge_after"),
 )
+
+
+def _unknown(values: Mapping[str, Any]) -> Iterator[str]:
+    """The names that are no settings, each with the nearest that is."""
+    known = [setting.name for setting in fields(Policy)]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
+            yield f"Unknown policy setting {shown(name)}: {hint}"
+
+
+def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
+    """What can't be together, of settings that are right each by itself."""
+    words = {name: duration_words(value) for name, value in values.items() if isinstance(value, timedelta)}
+    if values["access_reminder"] < values["deletion_notice"]:
+        yield (
+            f"access_reminder ({words['access_reminder']}) must not be shorter than deletion_notice "
+            f"({words['deletion_notice']}): it serves as the notice where deletion follows closely."
+        )
+    for shorter, longer in _MUST_BE_SHORTER:
+        if values[shorter] >= values[longer]:
+            yield f"{shorter} ({words[shorter]}) must be shorter than {longer} ({words[longer]}); change one of them."
 
 
 def shortened(before: Policy, after: Policy) -> list[str]:

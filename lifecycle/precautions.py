@@ -74,7 +74,7 @@ class Precautions(Acting):
     def accept_clock(self, actor: Actor) -> None:
         """Take this host's clock for right; :class:`ClockInDoubt` where the database's own says otherwise."""
         with self.acting(actor, "accept_clock") as named:
-            who = _admin(named, "The clock is not accepted:")
+            who = an_admin(named, "The clock is not accepted:")
             if self.gate is not None:
                 self.gate.accept(self.clock.now(), who)
 
@@ -106,7 +106,7 @@ class Precautions(Acting):
         from lifecycle.brake import Brake, Release
 
         with self.acting(actor, Action.RELEASE_BRAKE) as named:
-            who, why = _admin(named, "The brake is not released:"), inputs.required(reason, "reason")
+            who, why = an_admin(named, "The brake is not released:"), inputs.required(reason, "reason")
             release = Release(self.clock.now(), accounts, who, why, None)
             with self.database.write() as connection:
                 second = self.second_person(connection, self._release(release))
@@ -150,7 +150,7 @@ class Precautions(Acting):
         Returns what was found; None without a ledger. Raises :class:`NotAuthorised` for anybody but an admin.
         """
         with self.acting(actor, "apply_restore") as named:
-            who = _admin(named, "Nothing is brought forward:")
+            who = an_admin(named, "Nothing is brought forward:")
             if self.ledger is None:
                 return None
             if not self.may_destroy:
@@ -173,7 +173,7 @@ class Precautions(Acting):
         )
 
 
-def _admin(actor: Actor, refusal: str) -> str:
+def an_admin(actor: Actor, refusal: str) -> str:
     """``role:id`` of an admin; :class:`NotAuthorised` for anybody else."""
     if actor.role is not Role.ADMIN:
         raise NotAuthorised(refusal, (f"Only an admin may do that, not {actor.role}.",))

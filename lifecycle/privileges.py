@@ -23,7 +23,7 @@ class DatabaseRole(StrEnum):
 
 
 _MEMBERS: Mapping[DatabaseRole, str] = {
-    DatabaseRole.OWNER: "`lifecycle init`: owns the tables, upgrades them, adopts policies",
+    DatabaseRole.OWNER: "`lifecycle init` and `policy activate`: owns the tables, upgrades them, adopts policies",
     DatabaseRole.APP: "the daemon, the command line, your application: everything that can be undone",
     DatabaseRole.DESTROYER: "the daemon that holds the credentials of the stores, and whoever releases the brake",
     DatabaseRole.AUDITOR: "whoever reads the record, without personal data",

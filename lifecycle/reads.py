@@ -185,6 +185,19 @@ class HistoryEntry:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """When a policy came into force, who wanted it and why; see :class:`lifecycle.tables.AdoptedPolicy`."""
+
+    number: int
+    version: str
+    policy: Policy
+    adopted_at: datetime
+    actor: str | None
+    approved_by: str | None
+    reason: str | None
+
+
 class Reads:
     """Reads accounts of one :class:`Database`."""
 
@@ -240,6 +253,19 @@ class Reads:
             select(adopted_policies.c.settings).order_by(adopted_policies.c.number.desc()).limit(1)
         )
         return None if settings is None else Policy.from_mapping(json.loads(settings))
+
+    def adoptions(self, connection: Connection) -> list["Adoption"]:
+        """Every policy that this database has kept, the latest first."""
+        rows = connection.execute(select(adopted_policies).order_by(adopted_policies.c.number.desc())).mappings()
+        return [
+            Adoption(
+                row["number"],
+                row["version"],
+                Policy.from_mapping(json.loads(row["settings"])),
+                *(row[name] for name in ("adopted_at", "actor", "approved_by", "reason")),
+            )
+            for row in rows
+        ]
 
     def keeps(self, connection: Connection, policy: Policy) -> bool:
         """Whether ``policy`` is in force under the version that it has today."""
@@ -558,7 +584,7 @@ def _check_policy(found: str | None, policy: Policy) -> None:
     if found != policy.version:
         raise PolicyError(
             f"This database keeps policy {found}, this process was started with {policy.version}; "
-            "start it with the policy in force, or adopt the new one with `lifecycle init --config FILE`."
+            "start it with the policy in force, or put the new one in force with `lifecycle policy activate FILE`."
         )
 
 

@@ -124,9 +124,12 @@ class Store(Reads):
         with self.database.write() as connection:
             if self.database.is_postgresql:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            upgrades = upgrade.found_version(connection) in upgrade.EARLIER
+            found = upgrade.found_version(connection)
+            upgrades = found in upgrade.EARLIER
             if upgrades:
                 upgrade.set_aside(self, connection)
+            elif found in upgrade.WIDENED:
+                upgrade.widen(connection)
             schema().create_all(connection)
             if connection.scalar(select(lookup_secrets.c.id)) is None:
                 secret = self.vault.new_secret(LOOKUP)
@@ -145,10 +148,17 @@ class Store(Reads):
         if upgrades:
             self.database.forget()  # what was in clear
 
-    def record_policy(self, connection: Connection, policy: Policy, at: datetime) -> None:
-        """From now on this database keeps ``policy``. Blocks every writer until the transaction ends."""
+    def keep_writers_out(self, connection: Connection) -> None:
+        """Nobody else writes until the transaction ends."""
         if self.database.is_postgresql:
             connection.execute(text("LOCK TABLE account IN EXCLUSIVE MODE"))
+
+    def record_policy(self, connection: Connection, policy: Policy, at: datetime, **by: str | None) -> None:
+        """From now on this database keeps ``policy``; ``by`` says who wanted it and why, as the table's columns.
+
+        Blocks every writer until the transaction ends.
+        """
+        self.keep_writers_out(connection)
         last = connection.scalar(select(func.max(adopted_policies.c.number))) or 0
         connection.execute(
             insert(adopted_policies).values(
@@ -156,6 +166,7 @@ class Store(Reads):
                 version=policy.version,
                 settings=json.dumps(policy.as_text(), sort_keys=True),
                 adopted_at=at,
+                **by,
             )
         )
         self.announce(connection)

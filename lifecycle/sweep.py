@@ -19,7 +19,7 @@ from lifecycle.deadlines import VOID_NOTICE
 from lifecycle.machine import DUE, MOVES, TIMERS
 from lifecycle.moves import NOW, REARM, Mover, Run
 from lifecycle.policy import CompanyCancellation, Policy
-from lifecycle.rows import Move, timer_of
+from lifecycle.rows import Move, Transition, timer_of
 from lifecycle.safety import Safety
 from lifecycle.states import State, Step
 from lifecycle.store import Store
@@ -30,6 +30,16 @@ BATCH = 10_000
 BRAKED = "The brake lets no more destruction through for now; see `lifecycle brake status`."
 #: The states in which something happens by itself, in the order of a life.
 TIMED_STATES: tuple[State, ...] = tuple(dict.fromkeys(state for row in TIMERS for state in row.sources))
+
+
+#: The states whose notices are voided where :func:`voids_notices` says so, each with the row that they were given for.
+VOIDED: Mapping[State, Transition] = {state: row for row in TIMERS if timer_of(row).approvable for state in row.sources}
+
+
+def voids_notices(old: Policy, new: Policy) -> bool:
+    """Decision 4: when cancellations turn automatic, every notice of the company starts anew."""
+    automatic = CompanyCancellation.AUTOMATIC
+    return old.company_cancellation is not automatic is new.company_cancellation
 
 
 @dataclass
@@ -185,25 +195,22 @@ class Sweeper:
 
     # --- Every account at once ----------------------------------------------------------------
 
-    def adopt(self, connection: Connection, old: Policy | None, now: datetime) -> None:
+    def adopt(self, connection: Connection, old: Policy | None, now: datetime, **by: str | None) -> None:
         """Make this sweeper's policy the database's: every account gets the date that it now has.
 
-        Decision 4: when cancellations turn automatic, every notice of the company starts anew.
+        ``by`` says who wanted it, and why; see :meth:`lifecycle.store.Store.record_policy`.
         """
-        self.store.record_policy(connection, self.policy, now)
-        automatic = CompanyCancellation.AUTOMATIC
-        if old is not None and old.company_cancellation is not automatic is self.policy.company_cancellation:
+        self.store.record_policy(connection, self.policy, now, **by)
+        if old is not None and voids_notices(old, self.policy):
             self._void_company_notices(connection, now)
         for state in TIMED_STATES:
             rearmed = update(accounts).where(accounts.c.state == state).values(due_at=self._mover.sql(DUE[state]))
             connection.execute(rearmed, {"now": now})
 
     def _void_company_notices(self, connection: Connection, now: datetime) -> None:
-        for row in TIMERS:
-            if timer_of(row).approvable:
-                move = Move(row=row, step=Step.VOID, sets=VOID_NOTICE)
-                for state in row.sources:
-                    noticed = select(self._mover.key, literal(0).label("move")).where(
-                        accounts.c.state == state, accounts.c.reminded_at.is_not(None)
-                    )
-                    self._mover.run(state, [move], noticed)(connection, {"now": now})
+        for state, row in VOIDED.items():
+            move = Move(row=row, step=Step.VOID, sets=VOID_NOTICE)
+            noticed = select(self._mover.key, literal(0).label("move")).where(
+                accounts.c.state == state, accounts.c.reminded_at.is_not(None)
+            )
+            self._mover.run(state, [move], noticed)(connection, {"now": now})

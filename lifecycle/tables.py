@@ -39,7 +39,7 @@ from lifecycle.states import account as account_scope
 from lifecycle.terms import compile_term
 
 #: Raised with every change of the schema.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Base(SQLModel):
@@ -232,13 +232,19 @@ class ReceiptGiven(Base, table=True):
 
 
 class AdoptedPolicy(Base, table=True):
-    """Every policy that this database has kept; the one with the latest ``number`` is in force."""
+    """Every policy that this database has kept; the one with the latest ``number`` is in force.
+
+    ``actor`` is ``role:id``; nobody knows who adopted what was adopted before version 4 of the schema, or why.
+    """
 
     __tablename__ = "adopted_policy"
     number: int = Field(primary_key=True, sa_type=Integer)
     version: str = _text()
     settings: str = _text()
     adopted_at: datetime = _instant(nullable=False)
+    actor: str | None = _text(default=None)
+    approved_by: str | None = _text(default=None)
+    reason: str | None = _text(default=None)
 
 
 def table(model: type[SQLModel]) -> Table:

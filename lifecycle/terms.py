@@ -329,6 +329,15 @@ def assume(term: Term, facts: Mapping[str, Any]) -> Term:
     return Term(term.op, *(assume(arg, facts) for arg in term.args))
 
 
+def replaced(term: Term, by: Mapping[Term, Term]) -> Term:
+    """The same term with some of the terms below it (themselves, not their equals) replaced by others."""
+    if term in by:
+        return by[term]
+    if term.op in ("field", "literal"):
+        return term
+    return Term(term.op, *(replaced(arg, by) for arg in term.args))
+
+
 def compile_term(
     term: Term, columns: Mapping[str, Any], values: Policy, instant: "ColumnElement[datetime]"
 ) -> "ColumnElement[Any]":

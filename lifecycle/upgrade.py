@@ -31,10 +31,21 @@ from lifecycle.operation_tables import heartbeats, refused_attempts, schema_info
 from lifecycle.personal import Person, Personal, seal_reason
 from lifecycle.reads import Reads
 from lifecycle.states import Opening
-from lifecycle.tables import Status, history, outbox, owners, receipts, stated_reasons
+from lifecycle.tables import (
+    SCHEMA_VERSION,
+    Status,
+    adopted_policies,
+    history,
+    outbox,
+    owners,
+    receipts,
+    stated_reasons,
+)
 
-#: Versions from which a database is brought up to this one.
+#: Versions from which a database is brought up to this one, table by table.
 EARLIER = (1, 2)
+#: Versions that lack nothing but columns.
+WIDENED = (3,)
 #: Accounts whose people are in memory together.
 _PAGE = 1000
 _ASIDE = "earlier_"
@@ -50,6 +61,14 @@ def found_version(connection: Connection) -> int | None:
         return None
     version: int | None = connection.scalar(select(schema_info.c.version))
     return version
+
+
+def widen(connection: Connection) -> None:
+    """Add the columns that are new since the earliest of :data:`WIDENED`; rows that there are have no value there."""
+    for column in (adopted_policies.c.actor, adopted_policies.c.approved_by, adopted_policies.c.reason):
+        kind = column.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
+    connection.execute(update(schema_info).values(version=SCHEMA_VERSION))
 
 
 def set_aside(reads: Reads, connection: Connection) -> None:

@@ -89,10 +89,10 @@ def _cancellation(draw: st.DrawFn, state: State) -> dict[str, Any]:
     return row
 
 
-def populations(policy: Policy, size: int = 40) -> st.SearchStrategy[list[dict[str, Any]]]:
+def populations(policy: Policy, size: int = 40, least: int = 1) -> st.SearchStrategy[list[dict[str, Any]]]:
     """Accounts named a0, a1, …, each of them valid."""
     valid = account_rows(policy).filter(is_valid)
-    return st.lists(valid, min_size=1, max_size=size).map(
+    return st.lists(valid, min_size=least, max_size=size).map(
         lambda rows: [{**row, "id": f"a{number}"} for number, row in enumerate(rows)]
     )
 

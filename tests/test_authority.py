@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle import Actor, Engine, InvalidInput, ManualClock, NotAuthorised, State
+from lifecycle import Actor, Engine, InvalidInput, ManualClock, NotAuthorised, Policy, State
 from lifecycle.access import EVERYBODY, Access, hash_of, new_key, read_access
 from lifecycle.actor import SYSTEM, Role
 from lifecycle.authority import HELD, Authority, Principal, TwoPerson
@@ -43,6 +43,7 @@ def opened(acme: Engine, url: str) -> Iterator[Callable[..., Engine]]:
         engine.close()
 
 
+LONGER = Policy.from_mapping({"trial_length": "40 days"})
 #: A call of every public method that takes an actor.
 CALLS: dict[str, Callable[[Engine, Actor], Any]] = {
     "open_account": lambda engine, actor: engine.open_account("new", company="New", owners=[ANN], actor=actor),
@@ -53,6 +54,7 @@ CALLS: dict[str, Callable[[Engine, Actor], Any]] = {
     "contact_owners": lambda engine, actor: engine.contact_owners("acme", actor=actor, reason="who asks?"),
     "release_brake": lambda engine, actor: engine.release_brake(1, actor=actor, reason="spam"),
     "accept_clock": lambda engine, actor: engine.accept_clock(actor),
+    "activate": lambda engine, actor: engine.activate(LONGER, actor=actor, reason="why"),
     "settle_review": lambda engine, actor: engine.settle_review(1, actor=actor, reason="seen"),
     "add_owner": lambda engine, actor: engine.add_owner("acme", "new@acme.test", actor=actor, reason="contract"),
     "remove_owner": lambda engine, actor: engine.remove_owner("acme", ANN, actor=actor, reason="left"),

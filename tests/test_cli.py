@@ -101,17 +101,26 @@ def test_init_repeated_changes_nothing(database: Path) -> None:
     assert again["policy"]["changes"] == {}
 
 
-def test_init_with_another_policy_names_the_settings_that_differ(database: Path, folder: Path) -> None:
+def test_init_leaves_another_policy_in_force_and_names_what_changes_it(database: Path, folder: Path) -> None:
+    (folder / "new.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
+    before = data("init")["policy"]["version"]
+    refused = run("init", "--config", "new.toml", expect=2)
+    assert "lifecycle policy activate" in refused.stderr
+    assert data("init")["policy"] == {"version": before, "previous": before, "adopted": False, "changes": {}}
+
+
+def test_init_of_a_new_database_adopts_the_policy_of_the_configuration(folder: Path) -> None:
     (folder / "new.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
     shown = run("init", "--config", "new.toml", expect=0).stdout
     assert "deletion_after: 30 days → 45 days" in shown
-    assert data("init")["policy"]["adopted"] is False, "the new policy is kept"
+    assert data("init")["policy"]["adopted"] is False, "the policy is kept"
 
 
 def test_a_change_under_another_policy_than_the_databases_is_bad_input(database: Path, folder: Path) -> None:
     (folder / "new.toml").write_text('[policy]\ndeletion_after = "45 days"\n')
-    refused = run("sweep", "--config", "new.toml", expect=2)
-    assert "lifecycle init" in refused.stderr
+    for command in ("sweep", "daemon"):
+        refused = run(command, "--config", "new.toml", expect=2)
+        assert "lifecycle policy activate" in refused.stderr
 
 
 def test_a_wrong_folder_gets_advice_and_no_empty_database(folder: Path) -> None:
@@ -612,7 +621,7 @@ def test_the_daemon_fails_at_once_where_there_is_no_database() -> None:
 
 def test_the_policy_is_shown_with_values_floors_clauses_and_version(database: Path) -> None:
     shown = run("policy", "show", expect=0).stdout
-    assert re.search(r"deletion_after\s+30 days\s+7 days\s+delete-30", shown)
+    assert re.search(r"deletion_after\s+30 days\s+database\s+7 days\s+delete-30", shown)
     whole = data("policy", "show")
     assert whole["version"] == data("init")["policy"]["version"]
     assert {one["name"] for one in whole["settings"]} >= {"trial_length", "refund_new_period"}

@@ -183,8 +183,13 @@ def written_down(engine: Engine) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         ],
     )
     kept = ("legal_hold", "brake_count", "clock_reading", "adopted_policy")
-    yield from ((name, rows(engine, name)) for name in kept)
+    yield from ((name, [as_it_was(row) for row in rows(engine, name)]) for name in kept)
     yield "schema_info", [{"id": 1, "version": 2}]
+
+
+def as_it_was(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what came with version 4: who adopted a policy, and why."""
+    return {name: value for name, value in row.items() if name not in ("actor", "approved_by", "reason")}
 
 
 def vars_of(entry: Any) -> dict[str, Any]:
@@ -240,7 +245,7 @@ def test_an_upgrade_keeps_every_account_with_its_people_its_history_and_what_it_
                 entry["request_id"] = "import"
         assert entries == expected
     for name in ("legal_hold", "outbox", "receipt", "brake_count", "clock_reading", "adopted_policy"):
-        assert rows(engine, name) == rows(twin, name), name
+        assert [*map(as_it_was, rows(engine, name))] == [*map(as_it_was, rows(twin, name))], name
     assert [row["who"] for row in rows(engine, "refused_attempt")] == ["support:sue", "owner:1", "owner:?"]
     assert engine.find("sparrow  HELD", "Bob@held.sparrow.test") == ["held"]
     engine.close()

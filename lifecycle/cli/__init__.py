@@ -8,8 +8,8 @@
     errors      every error to one message and one exit code
     run         what each command is given: options shared by all, the engine, the consoles
     show        the layout of ``lifecycle show``
-    accounts, asking, bulk, importing, exporting, operate, audit, keys, people,
-    simulating, documents, pictures, proving            the commands
+    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, policy, simulating,
+    documents, pictures, proving            the commands
     rights      who may run which command, as a table
 
 Only Typer is imported at start-up: what needs the database imports it when it runs.
@@ -32,6 +32,7 @@ from lifecycle.cli import (
     operate,
     people,
     pictures,
+    policy,
     proving,
     simulating,
 )
@@ -75,7 +76,7 @@ def _lifecycle(
 
 _MODULES = (
     *(importing, exporting, accounts, asking, bulk, operate, audit, keys, people),
-    *(simulating, documents, pictures, proving),
+    *(policy, proving, simulating, documents, pictures),
 )
 COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)

@@ -50,14 +50,14 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Create or upgrade the database, and adopt the policy of --config. Repeating it changes nothing."""
+    """Create or upgrade the database; a new one adopts the policy of --config. Repeating it changes nothing."""
     if role_prefix is not None and not roles:
         raise InvalidInput("--role-prefix names the roles that --roles makes: give both.")
     prefix = (role_prefix or "lifecycle") if roles else None
     engine = run.open_engine(create=True)
     made = {} if prefix is None else engine.database_roles(prefix)
     existed, before = _kept(engine)
-    engine.migrate(role_prefix=prefix)
+    engine.migrate(role_prefix=prefix, change_policy=False)
     after = engine.policy
     changes = _changes(before, after)
     if run.json:
@@ -112,9 +112,7 @@ def _changes(before: "Policy | None", after: "Policy") -> dict[str, tuple[str, s
 def _adoption(before: "Policy | None", after: "Policy", differs: bool) -> str:
     if before is None:
         return f"adopted {after.version}, " + ("which differs from the defaults in" if differs else "the defaults")
-    if before == after:
-        return f"kept {after.version}"
-    return f"adopted {after.version} instead of {before.version}; the next date of every account was set anew"
+    return f"kept {after.version}"
 
 
 # --- Time ----------------------------------------------------------------------------------------

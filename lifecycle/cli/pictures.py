@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lifecycle.cli import output, parsing
-from lifecycle.cli.documents import effective_policy
+from lifecycle.cli.policy import effective_policy
 from lifecycle.cli.run import Command, Run, command
 from lifecycle.errors import InvalidInput
 

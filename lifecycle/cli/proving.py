@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lifecycle.cli import output, parsing
-from lifecycle.cli.documents import effective_policy
 from lifecycle.cli.errors import REFUSED
 from lifecycle.cli.operate import progress
+from lifecycle.cli.policy import effective_policy
 from lifecycle.cli.run import Command, Run, command
 from lifecycle.errors import InvalidInput
 
@@ -121,7 +121,9 @@ def _show(found: "Verification", source: str, planted: "Mutant | None") -> None:
         f"in {found.seconds:.1f} s.",
         f"{len(found.covered)} of {len(found.covered) + len(found.uncovered)} transitions were seen to act.",
         *(f"never: {words}" for words in found.uncovered),
-        "All promises of the definition are kept." if found.held else f"{len(found.broken)} promises are broken.",
+        "All promises of the definition are kept."
+        if found.held
+        else f"Broken: {len(found.broken)} of {len(found.promises)} promises.",
         "Not checked here, and where they are tested: docs/verify.md.",
     )
 
