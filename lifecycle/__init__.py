@@ -36,6 +36,7 @@ A map of the package, from the bottom up::
     diagrams, reference                     the definition as pictures and as tables
     verify      the model checker: explores the definition, and shows how a promise is broken
     comparison, policy_report               two policies compared; the same for a review
+    decisions, review                       what was decided in words; the page on which a policy is judged
     handlers                                deliver effects for real
     cli, demo                               the command line
 

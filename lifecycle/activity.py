@@ -9,12 +9,14 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from lifecycle.characters import shown
 from lifecycle.clock import in_utc
+from lifecycle.deadlines import ACTIVITY_COUNTS
 from lifecycle.errors import InvalidInput
 from lifecycle.inputs import is_account_id
 from lifecycle.machine import due
 from lifecycle.policy import Policy
 from lifecycle.store import Store
-from lifecycle.tables import accounts
+from lifecycle.tables import COLUMNS, accounts
+from lifecycle.terms import compile_term
 
 #: Pairs that are looked at together.
 BATCH = 50_000
@@ -80,7 +82,7 @@ def _write(
     """Do what ``Store.record_activity`` does for each of these accounts; how many were written, and unknown ids."""
     given = store.database.given(latest, accounts.c.id.type, accounts.c.last_active_at.type)
     last, at = accounts.c.last_active_at, given.c.value
-    stale = last.is_(None) | (last < at) & (last <= at - policy.activity_resolution)
+    stale = compile_term(ACTIVITY_COUNTS, COLUMNS, policy, at)
     # Locked in the order of their ids, so that two of these never wait for each other in a circle.
     mine = (
         select(accounts.c.id, at.label("at"))

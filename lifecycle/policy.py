@@ -229,7 +229,7 @@ class Policy:
 
 
 #: A notice must fit into the time that it gives notice of, and the purge's lead into the time it has.
-_MUST_BE_SHORTER = (
+MUST_BE_SHORTER = (
     ("trial_reminder", "trial_length"),
     ("company_notice", "expired_trial_cancellation_after"),
     ("company_notice", "unpaid_cancellation_after"),
@@ -258,7 +258,7 @@ def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
             f"access_reminder ({words['access_reminder']}) must not be shorter than deletion_notice "
             f"({words['deletion_notice']}): it serves as the notice where deletion follows closely."
         )
-    for shorter, longer in _MUST_BE_SHORTER:
+    for shorter, longer in MUST_BE_SHORTER:
         if values[shorter] >= values[longer]:
             yield f"{shorter} ({words[shorter]}) must be shorter than {longer} ({words[longer]}); change one of them."
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, literal, null, select, text, union_all
+from sqlalchemy import Connection, bindparam, case, exists, func, literal, null, select, text, union_all
 
 from lifecycle.characters import shown
 from lifecycle.database import Database
@@ -527,6 +527,33 @@ class Reads:
         """How many accounts a term holds on."""
         condition = compile_term(term, COLUMNS, policy, literal(now, Instant))
         return connection.scalar(select(func.count()).select_from(accounts).where(condition)) or 0
+
+    def spread(
+        self,
+        connection: Connection,
+        kinds: Sequence[Term],
+        date: Term,
+        edges: Sequence[datetime],
+        now: datetime,
+        policy: Policy,
+    ) -> list[tuple[int, ...]]:
+        """How many accounts have a date where: a row for each kind, a number for each span that ends at an edge.
+
+        An account counts for the first kind that holds on it. The first span has no beginning; what lies at the last
+        edge or after it is not counted. One pass over the table.
+        """
+        at = literal(now, Instant)
+        when = compile_term(date, COLUMNS, policy, at)
+        kind = case(*((compile_term(one, COLUMNS, policy, at), literal(n)) for n, one in enumerate(kinds)))
+        span = case(*((when < literal(edge, Instant), literal(n)) for n, edge in enumerate(edges)))
+        found = select(kind.label("kind"), span.label("span")).where(when < literal(edges[-1], Instant)).subquery()
+        counts = connection.execute(
+            select(found.c.kind, found.c.span, func.count())
+            .where(found.c.kind.is_not(None))
+            .group_by(found.c.kind, found.c.span)
+        )
+        by_place = {(row[0], row[1]): row[2] for row in counts}
+        return [tuple(by_place.get((k, s), 0) for s in range(len(edges))) for k in range(len(kinds))]
 
     def accounts(self, state: State | None = None) -> Iterator[Snapshot]:
         """All accounts, or those in one state, in the order of their ids."""

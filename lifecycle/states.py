@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from lifecycle.policy import WordedEnum
-from lifecycle.terms import Scope, holds, missing, now
+from lifecycle.terms import Scope, Term, holds, missing, now
 
 
 class State(WordedEnum):
@@ -30,34 +30,34 @@ DESTROYED = (State.CONTENT_DELETED, State.PURGED)
 FINAL = State.PURGED
 
 
-class Event(StrEnum):
-    """A named request to change an account."""
+class Event(WordedEnum):
+    """A named request to change an account; ``text`` says what happens when it is carried out."""
 
-    EXPIRE_TRIAL = "expire_trial"
-    UPGRADE = "upgrade"
-    DOWNGRADE = "downgrade"
-    RENEW = "renew"
-    FREEZE = "freeze"
-    THAW = "thaw"
-    SUSPEND = "suspend"
-    LIFT_SUSPENSION = "lift_suspension"
-    RECORD_PAYMENT = "record_payment"
-    RECORD_REFUND = "record_refund"
-    CANCEL = "cancel"
-    CANCEL_EXPIRED_TRIAL = "cancel_expired_trial"
-    CANCEL_UNPAID = "cancel_unpaid"
-    CANCEL_INACTIVE = "cancel_inactive"
-    REVOKE_ACCESS = "revoke_access"
-    TERMINATE = "terminate"
-    REACTIVATE = "reactivate"
-    DELETE_CONTENT = "delete_content"
-    PURGE_BACKUPS = "purge_backups"
-    PLACE_HOLD = "place_hold"
-    RELEASE_HOLD = "release_hold"
-    CONTACT_OWNERS = "contact_owners"
-    REQUEST_CANCELLATION = "request_cancellation"
-    ADD_OWNER = "add_owner"
-    REMOVE_OWNER = "remove_owner"
+    EXPIRE_TRIAL = "expire_trial", "The trial is over, and the account is put on hold"
+    UPGRADE = "upgrade", "A paid plan begins"
+    DOWNGRADE = "downgrade", "The free plan begins"
+    RENEW = "renew", "The paid plan is renewed"
+    FREEZE = "freeze", "The account is frozen, since nothing was paid"
+    THAW = "thaw", "The account is in use again, since it was paid"
+    SUSPEND = "suspend", "The company suspends the account"
+    LIFT_SUSPENSION = "lift_suspension", "The suspension is lifted"
+    RECORD_PAYMENT = "record_payment", "A payment comes in"
+    RECORD_REFUND = "record_refund", "The paid period is refunded"
+    CANCEL = "cancel", "The account is cancelled"
+    CANCEL_EXPIRED_TRIAL = "cancel_expired_trial", "The company cancels the account, whose trial ran out"
+    CANCEL_UNPAID = "cancel_unpaid", "The company cancels the account, which stayed unpaid"
+    CANCEL_INACTIVE = "cancel_inactive", "The company cancels the account, which nobody used"
+    REVOKE_ACCESS = "revoke_access", "Access ends"
+    TERMINATE = "terminate", "The company terminates the account"
+    REACTIVATE = "reactivate", "The account comes back"
+    DELETE_CONTENT = "delete_content", "Content is deleted from the servers"
+    PURGE_BACKUPS = "purge_backups", "Content is gone from the backups, and nothing is left"
+    PLACE_HOLD = "place_hold", "A legal hold begins"
+    RELEASE_HOLD = "release_hold", "The legal hold ends"
+    CONTACT_OWNERS = "contact_owners", "The owners on file are contacted"
+    REQUEST_CANCELLATION = "request_cancellation", "The owner is asked to confirm a cancellation"
+    ADD_OWNER = "add_owner", "An owner is added"
+    REMOVE_OWNER = "remove_owner", "An owner is removed"
 
 
 #: Events that change who may have the account cancelled.
@@ -82,22 +82,22 @@ class Step(StrEnum):
     VOID = "void"  # its notice was voided by a change of policy, or its request taken back at the last moment
 
 
-class Effect(StrEnum):
-    """Something owed to the outside world."""
+class Effect(WordedEnum):
+    """Something owed to the outside world; ``text`` says what then happens."""
 
-    REMIND_TRIAL_END = "remind_trial_end"
-    REMIND_COMPANY_CANCELLATION = "remind_company_cancellation"
-    REMIND_ACCESS_END = "remind_access_end"
-    REMIND_DELETION = "remind_deletion"
-    CONFIRM_CANCELLATION = "confirm_cancellation"
-    STOP_BILLING = "stop_billing"
-    RESUME_BILLING = "resume_billing"
-    REVIEW_REFUND = "review_refund"
-    CONTACT_OWNERS = "contact_owners"
-    VERIFY_OWNER = "verify_owner"
-    TELL_OWNER_CHANGE = "tell_owner_change"
-    DELETE_CONTENT = "delete_content"
-    PURGE_BACKUPS = "purge_backups"
+    REMIND_TRIAL_END = "remind_trial_end", "the owners are told that the trial ends"
+    REMIND_COMPANY_CANCELLATION = "remind_company_cancellation", "the owners are told that the company will cancel"
+    REMIND_ACCESS_END = "remind_access_end", "the owners are told that access ends"
+    REMIND_DELETION = "remind_deletion", "the owners are told that content will be deleted"
+    CONFIRM_CANCELLATION = "confirm_cancellation", "the cancellation and its dates are confirmed to the owners"
+    STOP_BILLING = "stop_billing", "billing stops"
+    RESUME_BILLING = "resume_billing", "billing resumes"
+    REVIEW_REFUND = "review_refund", "people look at a refund"
+    CONTACT_OWNERS = "contact_owners", "the owners on file are contacted"
+    VERIFY_OWNER = "verify_owner", "the owner is asked to confirm the cancellation"
+    TELL_OWNER_CHANGE = "tell_owner_change", "the owners are told who is an owner now"
+    DELETE_CONTENT = "delete_content", "the content is deleted from the servers"
+    PURGE_BACKUPS = "purge_backups", "the content is deleted from the backups"
 
 
 #: Effects that destroy: only a handler with a receipt confirms them.
@@ -206,7 +206,7 @@ class Entitlements:
     backups: bool = True
 
 
-#: What each state grants. Three cases of :func:`entitlements` refine it.
+#: What each state grants; :data:`REFINED` has the cases in which an account has less.
 ENTITLEMENTS = {
     #                                   sign in  use    export billed content backups
     State.TRIAL: Entitlements(True, True, True, False),
@@ -219,18 +219,19 @@ ENTITLEMENTS = {
     State.PURGED: Entitlements(False, False, False, False, False, False),
 }
 
+#: The state, the case, its words, and what is granted then. Access is over from ``access_ends_at`` on, whether or not a
+#: sweep has come by.
+REFINED: tuple[tuple[State, Term, str, Entitlements], ...] = (
+    (State.CANCEL_PENDING, ACCESS_OVER, "access is over", ENTITLEMENTS[State.ACCESS_REVOKED]),
+    (State.FROZEN, SUSPENDED, "suspended", ENTITLEMENTS[State.ACCESS_REVOKED]),
+    (State.ACTIVE, ~(account.plan == Plan.PAID), "on the free plan", replace(ENTITLEMENTS[State.ACTIVE], billed=False)),
+)
+
 
 def entitlements(subject: Any, instant: datetime) -> Entitlements:
-    """What ``subject`` (an account) grants at ``instant``; section 4 of the policy decisions.
-
-    Access is over from ``access_ends_at`` on, whether or not a sweep has come by.
-    """
+    """What ``subject`` (an account) grants at ``instant``; section 4 of the policy decisions."""
     sources = {"account": subject, "now": instant}
-    granted = ENTITLEMENTS[subject.state]
-    if subject.state is State.CANCEL_PENDING and holds(ACCESS_OVER, sources):
-        return ENTITLEMENTS[State.ACCESS_REVOKED]
-    if subject.state is State.FROZEN and holds(SUSPENDED, sources):
-        return ENTITLEMENTS[State.ACCESS_REVOKED]
-    if subject.state is State.ACTIVE:
-        return replace(granted, billed=subject.plan is Plan.PAID)
-    return granted
+    for state, case, _, granted in REFINED:
+        if subject.state is state and holds(case, sources):
+            return granted
+    return ENTITLEMENTS[subject.state]

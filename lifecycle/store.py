@@ -23,6 +23,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     text,
     update,
@@ -32,9 +33,11 @@ from sqlalchemy.exc import IntegrityError
 from lifecycle.actor import SYSTEM, Request, Role
 from lifecycle.append_only import protect
 from lifecycle.database import CHANNEL
+from lifecycle.deadlines import ACTIVITY_COUNTS
 from lifecycle.errors import AccountExists, Conflict
 from lifecycle.guards import normal, on_file
 from lifecycle.inputs import email_key
+from lifecycle.instants import Instant
 from lifecycle.machine import Decision, due
 from lifecycle.operation_tables import (
     cancellation_requests,
@@ -51,6 +54,7 @@ from lifecycle.reads import COMPANY, EMAIL, LOOKUP, UNCLAIMED, HistoryEntry, Rea
 from lifecycle.statements import Statement, driver_cursor
 from lifecycle.states import Event, Step
 from lifecycle.tables import (
+    COLUMNS,
     SCHEMA_VERSION,
     Status,
     accounts,
@@ -65,6 +69,7 @@ from lifecycle.tables import (
     schema,
     stated_reasons,
 )
+from lifecycle.terms import compile_term
 
 #: Columns of the account that an outbox row copies, so that a message says what was promised when it was owed.
 PROMISES = ("access_ends_at", "delete_content_at", "purge_backups_by")
@@ -361,13 +366,10 @@ class Store(Reads):
         timer to rest, it is armed again.
         """
         check_id(account_id)
-        last = accounts.c.last_active_at
+        counts = compile_term(ACTIVITY_COUNTS, COLUMNS, policy, literal(at, Instant))
         row = connection.execute(
             update(accounts)
-            .where(
-                accounts.c.id == account_id,
-                last.is_(None) | (last < at) & (last <= at - policy.activity_resolution),
-            )
+            .where(accounts.c.id == account_id, counts)
             .values(last_active_at=at)
             .returning(accounts.c.due_at, accounts.c.reminded_at)
         ).one_or_none()

@@ -9,7 +9,7 @@
     run         what each command is given: options shared by all, the engine, the consoles
     show        the layout of ``lifecycle show``
     accounts, asking, bulk, importing, exporting, operate, audit, keys, people, policy, simulating,
-    documents, pictures, proving            the commands
+    documents, pictures, proving, review            the commands
     rights      who may run which command, as a table
 
 Only Typer is imported at start-up: what needs the database imports it when it runs.
@@ -34,6 +34,7 @@ from lifecycle.cli import (
     pictures,
     policy,
     proving,
+    review,
     simulating,
 )
 from lifecycle.cli.errors import DEFECT, Root
@@ -76,7 +77,7 @@ def _lifecycle(
 
 _MODULES = (
     *(importing, exporting, accounts, asking, bulk, operate, audit, keys, people),
-    *(policy, proving, simulating, documents, pictures),
+    *(policy, proving, review, simulating, documents, pictures),
 )
 COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)

@@ -22,7 +22,17 @@ from lifecycle.diagrams.weights import Counts
 from lifecycle.errors import InvalidInput
 from lifecycle.policy import Policy
 
-__all__ = ["FORMATS", "Counts", "pictures", "render", "to_dot", "to_mermaid", "to_scxml", "write_all"]
+__all__ = [
+    "FORMATS",
+    "PICTURES",
+    "Counts",
+    "pictures",
+    "render",
+    "to_dot",
+    "to_mermaid",
+    "to_scxml",
+    "write_all",
+]
 
 FORMATS = ("svg", "png", "pdf", "dot", "mermaid", "scxml")
 #: What :func:`write_all` writes, each with the ending of its files; only drawings can compare and count.

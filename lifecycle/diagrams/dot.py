@@ -1,7 +1,8 @@
 """A picture as DOT text that carries its own coordinates (``layout=nop2``)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from lifecycle.diagrams.content import (
     SYMBOLS,
@@ -120,6 +121,11 @@ class Drawing:
         return path(self.boxes[start], self.boxes[end], self.picture.corners.get((start, end), ()))
 
 
+def move_id(card: Card) -> str:
+    """What a move's card is called in the drawing; its arrows have this for a class."""
+    return f"move-{card.name.replace('+', '-')}"
+
+
 def to_dot(picture: str, policy: Policy, *, old: Policy | None = None, counts: Counts | None = None) -> str:
     """The picture as DOT text, the same for the same definition, policies and counts."""
     chosen = picture_named(picture)
@@ -181,9 +187,9 @@ def _box_statements(drawing: Drawing) -> Iterator[str]:
     for name, lines in drawing.texts.items():
         look = {"style": "filled,rounded", "fillcolor": "white", "color": PALE}
         if name in by_name:
-            look |= drawing.look.card_box(by_name[name])
+            look |= drawing.look.card_box(by_name[name]) | {"id": move_id(by_name[name])}
         elif name in set(State):
-            look |= drawing.look.state_box(State(name))
+            look |= drawing.look.state_box(State(name)) | {"id": f"state-{name}"}
         box = drawing.boxes[name]
         label = _html(lines, 0) if name in {*State, LIVE_BOX} else _html(lines, box.width - 14)
         yield _node(name, box, height, label, **look)
@@ -192,10 +198,18 @@ def _box_statements(drawing: Drawing) -> Iterator[str]:
 def _arrow_statements(drawing: Drawing) -> Iterator[str]:
     for start, end, card, points, headed in drawing.arrows():
         stroke = drawing.look.arrow(card, end if headed else start, headed)
-        yield _edge(start, end, points, drawing.picture.size[1], stroke, headed)
+        yield _edge(start, end, points, drawing.picture.size[1], stroke, headed, {"class": move_id(card)})
 
 
-def _edge(start: str, end: str, points: list[Point], height: float, stroke: Stroke, headed: bool) -> str:
+def _edge(
+    start: str,
+    end: str,
+    points: list[Point],
+    height: float,
+    stroke: Stroke,
+    headed: bool,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     pairs = {
         "pos": spline(points, height, 8 * _arrow_size(stroke.width) if headed else 0),
         "color": stroke.colour,
@@ -203,6 +217,7 @@ def _edge(start: str, end: str, points: list[Point], height: float, stroke: Stro
         "penwidth": f"{stroke.width:g}",
         "arrowhead": "normal" if headed else "none",
         "arrowsize": f"{_arrow_size(stroke.width):g}",
+        **more,
     }
     return f"{dot_text(start)} -> {dot_text(end)} [{', '.join(f'{k}={dot_text(v)}' for k, v in pairs.items())}]"
 

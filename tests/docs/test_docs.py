@@ -1,6 +1,7 @@
 """The documentation is true: its examples run, its links lead somewhere, and it names only what exists.
 
-Run as a program (``python tests/docs/test_docs.py``), it prints docs/reference.md again.
+Run as a program (``python tests/docs/test_docs.py``), it prints docs/reference.md, and the decisions of
+docs/policy.md, again.
 """
 
 import json
@@ -28,6 +29,7 @@ from lifecycle.access import KEY_VARIABLE
 from lifecycle.cli import COMMANDS, app
 from lifecycle.cli.rights import rights
 from lifecycle.config import load
+from lifecycle.decisions import markdown
 from lifecycle.handlers.command import Command
 from lifecycle.policy import duration_words
 from lifecycle.reference import reference
@@ -355,6 +357,16 @@ def test_the_policy_page_has_every_setting_with_its_default_and_its_floor() -> N
                 assert default.startswith(f"`{value}`"), setting.name
 
 
+def with_decisions(page: str) -> str:
+    """The policy page with its decisions printed from ``lifecycle/decisions.py``."""
+    return re.sub(r"(?<=\n)### 1\. .*?(?=\n## Timelines)", lambda _: markdown(), page, count=1, flags=re.DOTALL)
+
+
+def test_the_decisions_are_printed_from_where_they_are_kept() -> None:
+    page = POLICY_PAGE.read_text(encoding="utf-8")
+    assert page == with_decisions(page), "print it again with `python tests/docs/test_docs.py`"
+
+
 def test_each_of_the_ten_decisions_and_the_twelve_promises_is_on_the_policy_page() -> None:
     assert re.findall(r"^### (\d+)\. ", section("## Ten decisions"), re.MULTILINE) == [str(n) for n in range(1, 11)]
     promises = re.findall(r"^(\d+)\. ", section("## Promises that hold always"), re.MULTILINE)
@@ -562,3 +574,4 @@ def test_the_auditors_program_checks_an_export_and_finds_what_was_changed(world:
 
 if __name__ == "__main__":
     REFERENCE.write_text(printed(), encoding="utf-8")
+    POLICY_PAGE.write_text(with_decisions(POLICY_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
