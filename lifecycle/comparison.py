@@ -101,6 +101,13 @@ class Comparison:
         """The deadlines that differ."""
         return tuple(one for one in self.deadlines if one.shift is not Shift.SAME)
 
+    def calendar(self) -> tuple[tuple[Event, ...], list[tuple[str, tuple[Deadline | None, ...]]]]:
+        """The events for which a deadline differs, and a row with all of these for each kind that it differs for."""
+        events = tuple(row.event for row in TIMERS if any(one.event is row.event for one in self.changed))
+        cells = {(one.kind, one.event): one for one in self.deadlines}
+        kinds = dict.fromkeys(one.kind for one in self.changed)
+        return events, [(kind, tuple(cells.get((kind, event)) for event in events)) for kind in kinds]
+
     def as_json(self) -> dict[str, Any]:
         """All of it, in the types of JSON but for durations."""
         return {

@@ -11,7 +11,6 @@ from typing import Any
 from lifecycle.comparison import Comparison, Deadline, Shift, compare, day
 from lifecycle.diagrams import pictures, to_mermaid
 from lifecycle.impact import Impact
-from lifecycle.machine import TIMERS
 from lifecycle.policy import Policy
 from lifecycle.reference import table
 
@@ -68,15 +67,15 @@ def _deadlines(found: Comparison) -> Iterator[str]:
     """One row per kind of account; what is the same under both policies is in plain text."""
     if not found.changed:
         return
-    kinds = dict.fromkeys(one.kind for one in found.changed)
-    shown = [row.event for row in TIMERS if any(one.event is row.event for one in found.changed)]
-    cells = {(one.kind, one.event): _cell(one) for one in found.deadlines}
+    events, kinds = found.calendar()
     yield from ("### When what happens", "", "Days after the opening of the account, if nobody does anything else.", "")
-    rows = [(kind, *(cells.get((kind, event), "") for event in shown)) for kind in kinds]
-    yield from _table(("Kind of account", *(f"`{event}`" for event in shown)), rows)
+    rows = [(kind, *map(_cell, deadlines)) for kind, deadlines in kinds]
+    yield from _table(("Kind of account", *(f"`{event}`" for event in events)), rows)
 
 
-def _cell(one: Deadline) -> str:
+def _cell(one: Deadline | None) -> str:
+    if one is None:
+        return ""
     if one.shift is Shift.SAME:
         return day(one.new)
     return f"{day(one.old)} → **{day(one.new) if one.new is not None else 'never'}**"

@@ -621,8 +621,11 @@ def test_the_daemon_fails_at_once_where_there_is_no_database() -> None:
 
 def test_the_policy_is_shown_with_values_floors_clauses_and_version(database: Path) -> None:
     shown = run("policy", "show", expect=0).stdout
-    assert re.search(r"deletion_after\s+30 days\s+database\s+7 days\s+delete-30", shown)
+    assert re.search(
+        r"deletion_after\s+30 days\s+database\s+Time from the clock's start to deletion\.\s+\(delete-30\)", shown
+    )
     whole = data("policy", "show")
+    assert {one["name"]: one["at_least"] for one in whole["settings"]}["deletion_after"] == "7 days"
     assert whole["version"] == data("init")["policy"]["version"]
     assert {one["name"] for one in whole["settings"]} >= {"trial_length", "refund_new_period"}
 

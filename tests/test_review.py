@@ -5,6 +5,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -18,21 +19,23 @@ from typer.testing import CliRunner
 
 from lifecycle import Actor, Engine, Policy, State
 from lifecycle.cli import app
+from lifecycle.comparison import compare
 from lifecycle.decisions import DECISIONS
 from lifecycle.diagrams import PICTURES
 from lifecycle.diagrams.content import cards
 from lifecycle.diagrams.dot import move_id
 from lifecycle.errors import DefinitionError, InvalidInput
 from lifecycle.guards import Guard
+from lifecycle.impact import Impact, Loss, TimerImpact
 from lifecycle.machine import TIMERS, TRANSITIONS, tick
-from lifecycle.policy import Clause
+from lifecycle.policy import Clause, CompanyCancellation
 from lifecycle.review import write
+from lifecycle.review.change import differences, reached
 from lifecycle.review.clauses import clause_lines
 from lifecycle.review.details import move_details, state_details
 from lifecycle.review.evidence import EVIDENCE
 from lifecycle.review.examples import Example
 from lifecycle.review.page import page
-from lifecycle.review.parts import blocks
 from lifecycle.review.pictures import night
 from lifecycle.review.standing import WEEKS, standing
 from lifecycle.review.tables import ASSUMED, definition, settings
@@ -141,7 +144,7 @@ def test_the_ten_decisions_are_on_the_page_with_the_values_in_force(text: str) -
 
 
 def test_a_candidate_is_shown_beside_the_policy_in_force() -> None:
-    shown = page(Policy(), candidate=CANDIDATE, comparison=blocks("Comparison", {"values": [{"setting": "x"}]}))
+    shown = page(Policy(), candidate=CANDIDATE, comparison=compare(Policy(), CANDIDATE))
     assert CANDIDATE.version in shown and 'class="changed">45 days' in shown
     assert f"{Policy().version} → {CANDIDATE.version}" in shown  # in the pictures
     data = json.loads(next(inside for tag, inside in Elements(shown).inside if inside.startswith("{")))
@@ -192,20 +195,29 @@ def test_without_proofs_the_page_says_so(text: str) -> None:
     assert "were not verified" in text and 'href="#promise-' not in text
 
 
-def test_plain_data_becomes_tables() -> None:
-    found = blocks("Impact", {"accounts": 5, "timers": [{"state": "trial", "no_more": 3}, {"state": "active"}]})
-    assert [(one.title, one.heads, one.rows) for one in found] == [
-        ("Impact", ("What", "Value"), (("accounts", 5),)),
-        ("Timers that differ", ("State", "No more"), (("trial", 3), ("active", None))),
-    ]
-    day = timedelta(days=1)
-    kept = {"kind": "free", "event": "cancel", "old": day, "new": day, "shift": "same"}
-    (deadlines,) = blocks("x", {"old": "abc", "deadlines": [{**kept, "kind": "trial", "new": None}, kept]})
-    assert (deadlines.heads, deadlines.rows) == (("Kind of account", "cancel"), (("trial", "1 day → never"),))
-    (edges,) = blocks("x", {"edges": [{"event": "renew", "sources": ("a", "b"), "shift": "newly"}, {"shift": "same"}]})
-    assert edges.rows == (("renew", "a, b", "newly"),)
-    assert blocks("x", [{"changed": 0, "state": "trial"}])[0].lines == ("Nothing changes.",)
-    assert blocks("x", []) == [] and blocks("x", "text")[0].lines == ("text",)
+def test_a_candidate_s_differences_are_tables_that_leave_out_what_stays() -> None:
+    later = replace(Policy(), deletion_after=timedelta(days=45), company_cancellation=CompanyCancellation.APPROVAL)
+    ways, timers, calendar = differences(compare(Policy(), later))
+    assert ways.heads[0] == "What" and {row[-1] for row in ways.rows} == {"newly", "no more"}
+    assert [row[0] for row in timers.rows if "45 days" in row[2]] == [Event.DELETE_CONTENT.text]
+    assert Event.EXPIRE_TRIAL.text not in calendar.heads
+    cells = dict(
+        zip(calendar.heads, next(row for row in calendar.rows if row[0] == "trial, not upgraded"), strict=True)
+    )
+    assert cells[Event.DELETE_CONTENT.text] == "day 90 → never", "which waits for an admin now"
+    assert list(differences(compare(Policy(), Policy()))) == []
+
+
+def test_an_impact_is_told_with_the_columns_that_say_something() -> None:
+    moved = TimerImpact(State.TRIAL, Event.DELETE_CONTENT, Step.REMIND, 0, 3, 0, 0, 1)
+    still = TimerImpact(State.TRIAL, Event.PURGE_BACKUPS, Step.FIRE, 0, 0, 0, 0, 4)
+    losses = (Loss("content", 30, 9, 7, 2, 0),)
+    found = Impact(START, "old", "new", (moved, still), losses, 1200, 0.1)
+    lost, timers = reached(found)
+    assert "1,200 accounts" in lost.caption and lost.rows == (("content", 30, 9, 7, 0, 2),)
+    assert timers.heads[2:] == ("Later", "As before")
+    assert timers.rows == ((State.TRIAL, f"Notice: {Effect.REMIND_DELETION.text}", 3, 1),)
+    assert len(list(reached(replace(found, timers=(still,))))) == 1
 
 
 # --- What it must not do -------------------------------------------------------------------------
@@ -215,7 +227,10 @@ def test_whatever_is_shown_is_escaped_and_data_can_not_leave_its_element(monkeyp
     example = Example(HOSTILE, Plan.FREE, "2027-01-01")
     monkeypatch.setattr("lifecycle.review.page.EXAMPLES", (example,))
     shown = page(
-        Policy(), source=HOSTILE, verifications=[a_verification()], impact=blocks(HOSTILE, [{HOSTILE: HOSTILE}])
+        Policy(),
+        source=HOSTILE,
+        verifications=[a_verification()],
+        impact=Impact(START, HOSTILE, HOSTILE, (), (Loss(HOSTILE, 7, 1, 1, 0, 0),), 1, 0.1),
     )
     found = Elements(shown)
     tags = [tag for tag, _ in found.found]
@@ -334,7 +349,7 @@ def test_a_page_about_a_database_names_nobody(populated: Engine, tmp_path: Path)
     write(tmp_path / "page.html", populated.policy, engine=populated, candidate=CANDIDATE, prove=False)
     shown = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "16 accounts" in shown
-    for table in ("When what happens", "Who loses access or content", "Timers that differ"):  # compared and foretold
+    for table in ("When it happens", "loses access or content", "at another time"):  # compared and foretold
         assert table in shown
     assert not re.search(r"secret|acme|ann@|court order", shown, re.IGNORECASE)
 

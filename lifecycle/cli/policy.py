@@ -92,7 +92,7 @@ def _policy_named(run: Run, said: str) -> "Policy":
 
 @command(COMMANDS, "policy show", "lifecycle policy show", panel=_PANEL)
 def show(run: Run) -> None:
-    """Show every setting that applies here: its value, where that comes from, its floor and its promise."""
+    """Show every setting that applies here: its value, where that comes from, and the promise it belongs to."""
     from lifecycle.policy import LONGEST, duration_words
 
     policy, source = effective_policy(run)
@@ -102,12 +102,9 @@ def show(run: Run) -> None:
         output.emit({"version": policy.version, "source": source, "settings": settings})
         return
     output.say(f"Version {policy.version}, {source}", "")
-    rows = [
-        (s["name"], s["value"], s["from"], s["at_least"] or " | ".join(s["one_of"]), s["clause"], s["doc"])
-        for s in settings
-    ]
-    output.show(output.table(("setting", "value", "from", "at least", "clause", "meaning"), rows))
-    output.say("", f"No duration may exceed {duration_words(LONGEST)}.")
+    rows = [(s["name"], s["value"], s["from"], f"{s['doc']} ({s['clause']})") for s in settings]
+    output.show(output.table(("setting", "value", "from", "meaning, and the promise it belongs to"), rows))
+    output.say("", f"No duration may exceed {duration_words(LONGEST)}. The least that each may be is in --json.")
 
 
 def _setting(policy: "Policy", setting: Any, origin: str) -> dict[str, Any]:

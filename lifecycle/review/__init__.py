@@ -41,7 +41,6 @@ def write(
         raise InvalidInput("The review page needs an extra: pip install 'account-lifecycle[review]'.") from error
     from lifecycle.comparison import compare
     from lifecycle.impact import impact
-    from lifecycle.review.parts import blocks
     from lifecycle.review.standing import standing
     from lifecycle.verify import verify
 
@@ -52,7 +51,7 @@ def write(
         candidate=candidate,
         verifications=[verify(one, on_progress=on_progress) for one in policies] if prove else (),
         standing=None if engine is None else standing(engine),
-        comparison=blocks("Comparison", compare(policy, candidate).as_json()) if candidate else (),
-        impact=blocks("Impact", impact(engine, candidate).as_json()) if engine and candidate else (),
+        comparison=compare(policy, candidate) if candidate else None,
+        impact=impact(engine, candidate) if engine and candidate else None,
     )
     Path(file).write_text(text, encoding="utf-8")

@@ -20,15 +20,17 @@ from lifecycle.actor import Role
 from lifecycle.decisions import DECISIONS
 from lifecycle.diagrams.text import ROLES
 from lifecycle.policy import Policy, setting_words
+from lifecycle.review.change import differences, reached
 from lifecycle.review.clauses import clause_lines
 from lifecycle.review.details import granted, move_details, state_details
 from lifecycle.review.examples import EXAMPLES, USED
-from lifecycle.review.parts import Block
 from lifecycle.review.pictures import figures, night
 from lifecycle.review.tables import askable, definition, settings
 from lifecycle.states import FINAL, Effect, Event, Plan, State
 
 if TYPE_CHECKING:
+    from lifecycle.comparison import Comparison
+    from lifecycle.impact import Impact
     from lifecycle.review.standing import Standing
 
 _HERE = Path(__file__).parent
@@ -41,8 +43,8 @@ def page(
     candidate: Policy | None = None,
     verifications: Sequence[Any] = (),
     standing: "Standing | None" = None,
-    comparison: Iterable[Block] = (),
-    impact: Iterable[Block] = (),
+    comparison: "Comparison | None" = None,
+    impact: "Impact | None" = None,
     source: str = "",
 ) -> str:
     """The page as text. What is None or empty is said to be missing.
@@ -73,8 +75,9 @@ def page(
         broken={one.number for found in verifications for one in found.promises if not one.held},
         elsewhere=_elsewhere(verifications),
         standing=standing,
-        comparison=[*comparison],
-        impact=[*impact],
+        comparison=comparison,
+        differences=[] if comparison is None else [*differences(comparison)],
+        reached=[] if impact is None else [*reached(impact)],
         examples=EXAMPLES,
         asked=_choices(),
         plans=Plan,
