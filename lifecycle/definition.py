@@ -82,8 +82,9 @@ class Definition:
         sources = {"account": subject, "request": asked, "now": instant, "policy": values}
         attempt = Attempt(str(subject.state), sources)
         # Where no row of this event leaves the state, the refusal below says what is possible.
-        with suppress(transitions.MachineError):
-            self._machine.events[str(name)].trigger(attempt)
+        if name in self._machine.events:
+            with suppress(transitions.MachineError):
+                self._machine.events[name].trigger(attempt)
         if attempt.row is None:
             raise self._refusal(subject.state, name, attempt)
         return self._decision(Move.of_row(attempt.row), sources)

@@ -12,6 +12,7 @@ import pytest
 from lifecycle import machine
 from lifecycle.actor import SYSTEM, Actor, Request
 from lifecycle.checks import check
+from lifecycle.definition import Definition
 from lifecycle.errors import DefinitionError, GuardRefused, InvalidInput, NoSuchTransition, NotAuthorised
 from lifecycle.guards import Guard
 from lifecycle.machine import TRANSITIONS, decide
@@ -630,6 +631,12 @@ def test_a_refusal_of_the_wrong_kind_of_actor_says_who_may() -> None:
 def test_an_event_that_does_not_leave_the_state_names_those_that_do() -> None:
     with pytest.raises(NoSuchTransition, match=r"possible here: .*suspend"):
         fire(free(), "thaw", BILLING)
+
+
+def test_an_event_that_no_row_has_is_refused_everywhere() -> None:
+    without = Definition(tuple(row for row in TRANSITIONS if row.event is not Event.FREEZE))
+    with pytest.raises(NoSuchTransition, match="possible here"):
+        without.decide(free(), Event.FREEZE, Request(BILLING), NOW, Policy())
 
 
 @pytest.mark.parametrize(

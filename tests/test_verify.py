@@ -31,7 +31,10 @@ pytestmark = pytest.mark.no_cover
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "lifecycle" / "verify"
 #: What judges the definition, and so may not read it.
-JUDGES = ("world", "facts", "expected", "permitted", "judging", "on_destruction", "on_access", "on_people", "on_clocks")
+JUDGES = (
+    *("world", "facts", "expected", "possible", "permitted", "judging"),
+    *("on_destruction", "on_access", "on_people", "on_clocks"),
+)
 READERS_OF_THE_DEFINITION = ("machine", "definition", "deadlines", "guards", "rows", "terms")
 
 

@@ -8,6 +8,7 @@ everybody, and time around every deadline, as :mod:`lifecycle.verify.explorer` s
     world       the accounts that exploring begins with; who asks for what
     facts       what is true of an account, by what has happened to it
     expected    where it goes, and by when, by the policy
+    possible    what can happen to it where it is, by the policy
     permitted   who may ask for what, by the policy
     happening   one thing that happened, or was refused
     judging, on_destruction, on_access, on_people, on_clocks        the checks
@@ -17,7 +18,7 @@ everybody, and time around every deadline, as :mod:`lifecycle.verify.explorer` s
     stepping    one step: the definition decides, the promises are checked
     explorer    follows everything that can happen, breadth first
     timeline, picture       a broken promise as dates in plain words
-    mutants     definitions with one planted fault each
+    planting, mutants       definitions with one planted fault each
 """
 
 from collections.abc import Callable

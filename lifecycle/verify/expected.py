@@ -16,11 +16,11 @@ from lifecycle.verify.world import Subject
 
 def due_by(subject: Subject, facts: Facts, values: Policy) -> datetime | None:
     """The latest instant at which the engine must look at the account again, or None where it may rest."""
-    if subject.state is State.TRIAL:
-        ends: datetime = subject.trial_ends_at
-        return ends
-    if subject.state is State.CANCEL_PENDING:
-        return facts.access_until
+    if (ending := customers_end(subject, facts, values)) is not None:
+        by_event, ends, reminded_from = ending
+        reminder = facts.reminder
+        given = reminder is not None and reminder.event is by_event and reminder.asked >= reminded_from
+        return ends if given else reminded_from
     if subject.state is State.ACCESS_REVOKED:
         return _deletion_due(facts, values)
     if subject.state is State.CONTENT_DELETED:
@@ -33,6 +33,15 @@ def due_by(subject: Subject, facts: Facts, values: Policy) -> datetime | None:
         return None
     automatic = values.company_cancellation is CompanyCancellation.AUTOMATIC
     return _after_notice(facts, deadline, deadline - values.company_notice, values.company_notice, (event,), automatic)
+
+
+def customers_end(subject: Subject, facts: Facts, values: Policy) -> tuple[Event, datetime, datetime] | None:
+    """What ends for a customer in this state (trial or access): by which event, when, and reminded from when on."""
+    if subject.state is State.TRIAL:
+        return Event.EXPIRE_TRIAL, subject.trial_ends_at, subject.trial_ends_at - values.trial_reminder
+    if subject.state is State.CANCEL_PENDING and facts.access_until is not None:
+        return Event.REVOKE_ACCESS, facts.access_until, facts.access_until - values.access_reminder
+    return None
 
 
 def _deletion_due(facts: Facts, values: Policy) -> datetime | None:

@@ -143,7 +143,7 @@ class Explorer(Stepper):
                 if self.ask(node, attempt) is not None:
                     self._check_rows(node, attempt)
         for event in self._situations.missing_events(subject.state):
-            for attempt in attempts(event, subject, now):
+            for attempt in everybody(event, subject, now):
                 self.ask(node, attempt)
 
     def _check_rows(self, node: Node, attempt: Attempt) -> None:

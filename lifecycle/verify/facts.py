@@ -30,7 +30,9 @@ class Facts:
     cancellation nobody was late and nothing out of the ordinary happened.
     """
 
+    plan: Plan
     paid_through: datetime | None = None
+    paid_from: datetime | None = None
     held_since: datetime | None = None
     frozen_since: datetime | None = None
     inactive_since: datetime | None = None
@@ -52,7 +54,9 @@ class Facts:
     def of(cls, subject: Subject) -> "Facts":
         """What is on file of an account that exploring begins with."""
         return cls(
+            plan=subject.plan,
             paid_through=subject.period_ends_at,
+            paid_from=subject.period_began_at,
             held_since=subject.held_at,
             frozen_since=subject.frozen_at,
             inactive_since=max((at for at in (subject.last_active_at, subject.free_since) if at), default=None),
@@ -135,7 +139,9 @@ def told(
     if step is Step.REQUEST:
         return replace(facts, erasure_asked=now) if event is Event.DELETE_CONTENT else replace(facts, purge_asked=now)
     if asked is not None and asked.period_ends_at is not None:
-        facts = replace(facts, paid_through=asked.period_ends_at)
+        # What is paid after a cancellation, or in a suspension, changes no plan.
+        plan = facts.plan if event is Event.RECORD_PAYMENT else Plan.PAID
+        facts = replace(facts, paid_through=asked.period_ends_at, paid_from=now, plan=plan)
     if event is Event.PLACE_HOLD:
         return _held(facts, asked, subject)
     if event is Event.RELEASE_HOLD:
@@ -181,10 +187,15 @@ def _lived_on(facts: Facts, event: Event, subject: Subject, dest: State, now: da
     if event is Event.SUSPEND:
         return replace(facts, suspended_from=subject.state, reminder=None)
     if event is Event.LIFT_SUSPENSION:
-        facts = replace(facts, suspended_from=None)
+        facts = replace(facts, suspended_from=None, plan=_plan_with_access(facts, dest))
     if event is Event.DOWNGRADE:
-        facts = replace(facts, inactive_since=now)
+        facts = replace(facts, inactive_since=now, plan=Plan.FREE)
     return _arrived(facts, dest, now, moved=dest is not subject.state)
+
+
+def _plan_with_access(facts: Facts, dest: State) -> Plan:
+    """Who comes back to an active account from a trial has paid for it."""
+    return Plan.PAID if dest is State.ACTIVE and facts.plan is Plan.TRIAL else facts.plan
 
 
 def _arrived(facts: Facts, dest: State, now: datetime, moved: bool) -> Facts:
@@ -207,7 +218,7 @@ _NOT_CANCELLED: dict[str, Any] = {
 def _returned(facts: Facts, subject: Subject, dest: State, now: datetime) -> Facts:
     runs = facts.paid_through is not None and facts.paid_through > now
     free_again = dest is State.ACTIVE and subject.plan is Plan.FREE and not runs
-    back = replace(facts, **_NOT_CANCELLED)
+    back = replace(facts, **_NOT_CANCELLED, plan=_plan_with_access(facts, dest))
     return _arrived(replace(back, inactive_since=now) if free_again else back, dest, now, moved=True)
 
 
@@ -224,8 +235,8 @@ def _while_cancelled(facts: Facts, event: Event, subject: Subject, dest: State, 
             return replace(facts, terminated=True)
         return replace(facts, suspended_from=facts.suspended_from or subject.cancelled_from)
     if event is Event.RECORD_PAYMENT and subject.state is State.CANCEL_PENDING and facts.suspended_from is None:
-        assert facts.access_until and facts.paid_through and facts.cancelled_at and facts.delete_at and facts.purge_by
-        access = max(facts.access_until, facts.paid_through)
+        assert facts.access_until and facts.cancelled_at and facts.delete_at and facts.purge_by
+        access = max(facts.access_until, facts.paid_through or facts.access_until)
         delete = max(facts.delete_at, deletion_date(facts.cancelled_at, access, values))
         purge = max(facts.purge_by, purge_date(facts.cancelled_at, delete, values))
         return replace(facts, access_until=access, delete_at=delete, purge_by=purge, ordinary=False)

@@ -40,6 +40,6 @@ def by(h: Happening, asker: Asker) -> bool:
 
 
 def pays(h: Happening) -> bool:
-    """Whether the request brings a period that is longer than what is paid."""
+    """Whether the request brings a period that runs, and that is longer than what is paid."""
     paid, brought = h.facts.paid_through, None if h.attempt is None else h.attempt.request.period_ends_at
-    return brought is not None and (paid is None or brought > paid)
+    return brought is not None and brought > h.now and (paid is None or brought > paid)

@@ -31,14 +31,18 @@ def confirmed(h: Happening, values: Policy) -> str | None:
 
 
 def refund(h: Happening, values: Policy) -> str | None:
-    if not h.cancels or h.facts.paid_through is None or h.facts.paid_through <= h.now:
+    reviewed, paid = Effect.REVIEW_REFUND in h.owes, h.facts.paid_through
+    if h.fired(E.RECORD_PAYMENT) and h.before.state in CANCELLED and not reviewed:
+        return "Money came after the cancellation, and nobody looks at a refund."
+    if not h.cancels:
         return None
     unused = (h.before.last_active_at or h.before.opened_at) + values.refund_unused <= h.now
     began = h.before.period_began_at
     fresh = began is not None and h.now < began + values.refund_new_period
-    if (unused or fresh) and Effect.REVIEW_REFUND not in h.owes:
+    wasted = paid is not None and paid > h.now and (unused or fresh)
+    if wasted and not reviewed:
         return "A paid period goes to waste, and nobody looks at a refund."
-    return None
+    return "People look at a refund without a reason." if reviewed and not wasted else None
 
 
 def paid_access(h: Happening, values: Policy) -> str | None:
@@ -71,6 +75,21 @@ def not_frozen_while_paid(h: Happening, values: Policy) -> str | None:
     paid = h.facts.paid_through
     if h.fired(E.FREEZE) and (paid is None or paid > h.now):
         return f"The account was frozen for billing, although it is paid until {day(paid)}."
+    return None
+
+
+def on_file(h: Happening, values: Policy) -> str | None:
+    then = h.then
+    columns = {"plan": then.plan, "period_began_at": then.paid_from, "period_ends_at": then.paid_through}
+    dates = {State.CONTENT_DELETED: "content_deleted_at", State.PURGED: "purged_at"}
+    columns |= {column: h.now for state, column in dates.items() if h.enters(state)}
+    if h.fired(E.TERMINATE):
+        columns["terminated_at"] = h.now
+    for column, want in columns.items():
+        if (have := getattr(h.after, column)) != want:
+            return f"{column} is {said(have)} on file; it is {said(want)}."
+    if (h.after.plan is Plan.FREE) is (h.after.free_since is None):
+        return f"The plan is {h.after.plan}, and free since {day(h.after.free_since)}."
     return None
 
 

@@ -1,9 +1,11 @@
 """Checks of clocks, notices and suspensions."""
 
+from datetime import datetime
+
 from lifecycle.policy import Policy
 from lifecycle.states import CANCELLED, LIVE, Effect, Event, State, Step
-from lifecycle.verify.expected import due_by
-from lifecycle.verify.facts import company_deadline, deletion_reminder_from
+from lifecycle.verify.expected import customers_end, due_by
+from lifecycle.verify.facts import company_deadline, deletion_reminder_from, destruction_from
 from lifecycle.verify.happening import Happening, Kind
 from lifecycle.verify.judging import COMPANY_EVENTS, day, overdue, said
 
@@ -19,6 +21,43 @@ def due_in_time(h: Happening, values: Policy) -> str | None:
 
 def not_overdue(h: Happening, values: Policy) -> str | None:
     return overdue(h, values, LIVE, "its time had come")
+
+
+def void_notice(h: Happening, values: Policy) -> str | None:
+    left = (column for column in ("reminder", "reminded_at", "not_before") if getattr(h.after, column) is not None)
+    if h.then.reminder is None and (column := next(left, None)) is not None:
+        return f"No notice counts any more, and {column} is still there."
+    return None
+
+
+def notice_in_full(h: Happening, values: Policy) -> str | None:
+    if h.kind is not Kind.DELIVERED or h.event is E.EXPIRE_TRIAL:  # a trial ends on its date, notice or not
+        return None
+    earliest = h.now + (values.company_notice if h.event in COMPANY_EVENTS else values.deletion_notice)
+    if h.after.not_before != earliest:
+        return f"The notice lasts until {said(h.after.not_before)}; it should until {day(earliest)}."
+    return None
+
+
+def date_named(h: Happening, values: Policy) -> str | None:
+    if h.decision is None or h.decision.step is not Step.REMIND or h.event is None:
+        return None
+    earliest = _earliest(h, h.event, values)
+    if h.decision.promised != earliest:
+        return f"The reminder names {said(h.decision.promised)}; it should be {day(earliest)}."
+    return None
+
+
+def _earliest(h: Happening, event: Event, values: Policy) -> datetime | None:
+    """The first instant at which what is reminded of can happen, if the reminder is delivered at once."""
+    facts = h.facts
+    if (ending := customers_end(h.before, facts, values)) is not None:
+        return ending[1]
+    if event is E.DELETE_CONTENT:
+        date = facts.delete_at and destruction_from(facts.delete_at, facts, values)
+        return date and max(date, h.now + values.deletion_notice)
+    date = company_deadline(event, facts, values)
+    return date and max(date, h.now + values.company_notice)
 
 
 def suspension_ends(h: Happening, values: Policy) -> str | None:
@@ -81,6 +120,9 @@ def reminded(h: Happening, values: Policy) -> str | None:
     reminds = h.decision is not None and h.decision.step is Step.REMIND
     if reminds and h.event is not None and _REMINDERS.get(h.event) not in h.owes:
         return "A reminder was due, and none is sent."
+    ending = customers_end(h.before, h.facts, values)
+    if reminds and ending is not None and h.now < ending[2]:
+        return f"A reminder was sent before {day(ending[2])}."
     if h.facts.reminder is None and h.fired(E.EXPIRE_TRIAL) and h.kind is Kind.SWEPT and h.facts.ordinary:
         return "The trial ran out without a reminder."
     if h.facts.reminder is None and h.fired(E.REVOKE_ACCESS) and h.kind is Kind.SWEPT and h.facts.ordinary:

@@ -18,8 +18,12 @@ def not_early(h: Happening, values: Policy) -> str | None:
 
 
 def purge_not_early(h: Happening, values: Policy) -> str | None:
-    if h.requested(E.PURGE_BACKUPS) and h.before.state is not State.CONTENT_DELETED:
+    if not h.requested(E.PURGE_BACKUPS):
+        return None
+    if h.before.state is not State.CONTENT_DELETED:
         return "Backups were to be purged while the content was still there."
+    if h.facts.purge_by is not None and h.now < h.facts.purge_by - values.purge_lead:
+        return f"Backups were to be purged, before {day(h.facts.purge_by - values.purge_lead)}."
     return None
 
 
@@ -91,6 +95,12 @@ def requested_first(h: Happening, values: Policy) -> str | None:
                 return f"The account is {state}, and nobody was asked to do it."
             if h.attempt is None or h.attempt.request.receipt is None:
                 return f"The account is {state} without a receipt."
+    return None
+
+
+def scrubbed(h: Happening, values: Policy) -> str | None:
+    if h.enters(State.PURGED) and h.decision is not None and not h.decision.scrubs:
+        return "The account is purged, and the people's data on file are still there."
     return None
 
 

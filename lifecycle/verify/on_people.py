@@ -1,11 +1,12 @@
 """Checks of who may, and of who must be able to."""
 
 from lifecycle.policy import CompanyCancellation, Policy
-from lifecycle.states import LIVE, Event, State
+from lifecycle.states import LIVE, Effect, Event, State
 from lifecycle.verify import permitted
 from lifecycle.verify.facts import company_deadline, company_event
 from lifecycle.verify.happening import Happening, Kind
 from lifecycle.verify.judging import COMPANY_EVENTS, by, day, pays
+from lifecycle.verify.possible import WHERE, can_happen, leads_to
 from lifecycle.verify.world import ADMIN_ASKS, BILLING_ASKS, OWNER_ASKS
 
 E = Event
@@ -44,6 +45,46 @@ def _forbidden(h: Happening, values: Policy, events: tuple[Event, ...]) -> str |
     if permitted.may(asked.event, asked.asker, asked.request, h.facts, h.now, values):
         return None
     return f"{asked.event} was accepted from {asked.asker.words}."
+
+
+#: What is sent to owners when somebody asks for it.
+_SENT = {
+    **dict.fromkeys((E.ADD_OWNER, E.REMOVE_OWNER), Effect.TELL_OWNER_CHANGE),
+    E.CONTACT_OWNERS: Effect.CONTACT_OWNERS,
+    E.REQUEST_CANCELLATION: Effect.VERIFY_OWNER,
+}
+
+
+def owners_are_written_to(h: Happening, values: Policy) -> str | None:
+    if h.attempt is not None and h.attempt.event in _SENT and _SENT[h.attempt.event] not in h.owes:
+        return f"{h.attempt.event} was accepted, and {_SENT[h.attempt.event]} is not owed."
+    return None
+
+
+def permitted_are_heard(h: Happening, values: Policy) -> str | None:
+    asked = h.attempt
+    if asked is None or not can_happen(asked.event, h.before, h.facts, h.now, asked.request, values):
+        return None
+    if permitted.may(asked.event, asked.asker, asked.request, h.facts, h.now, values):
+        return f"{asked.event} was refused to {asked.asker.words}."
+    return None
+
+
+def only_what_can_happen(h: Happening, values: Policy) -> str | None:
+    asked = h.attempt
+    if asked is None or asked.event not in WHERE:
+        return None
+    if can_happen(asked.event, h.before, h.facts, h.now, asked.request, values):
+        return None
+    return f"{asked.event} was accepted, and can't happen to this account now."
+
+
+def right_destination(h: Happening, values: Policy) -> str | None:
+    event = None if h.decision is None else h.decision.event
+    if event is None or event in (E.REACTIVATE, E.LIFT_SUSPENSION):
+        return None
+    dest = leads_to(event, h.before.state) if h.fired() else h.before.state
+    return None if h.after.state is dest else f"{event} led to {h.after.state} instead of {dest}."
 
 
 def owner_can_cancel(h: Happening, values: Policy) -> str | None:

@@ -51,8 +51,8 @@ def may(event: Event, asker: Asker, asked: Request, facts: Facts, now: datetime,
         return False
     if event is E.REACTIVATE:
         return _may_bring_back(asker, asked, facts)
-    if event in (E.ADD_OWNER, E.REMOVE_OWNER) and asker.role is R.ADMIN and asker.stands_for is None:
-        return asker.reason is not None
+    if event in (E.ADD_OWNER, E.REMOVE_OWNER) and asker.role is R.ADMIN:
+        return asker.reason is not None and (asker.stands_for is None or asker.for_owner)
     alone = asker.role in _ALONE.get(event, ())
     return alone or (asker.role in _FOR_OWNER.get(event, ()) and asker.for_owner)
 

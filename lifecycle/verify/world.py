@@ -56,6 +56,8 @@ def kinds(values: Policy) -> dict[str, Subject]:
         "a new trial": one(State.TRIAL, Plan.TRIAL, opened_at=BEGINNING, trial_ends_at=trial_end),
         "a new free account": one(State.ACTIVE, Plan.FREE, opened_at=BEGINNING, free_since=BEGINNING),
         "a new monthly plan": paid(31, 0),
+        # Cancelled now, access ends less than a notice before the deletion: one reminder counts for both.
+        "a monthly plan, some days old": paid(26, 5),
         "a yearly plan": paid(300, 65, last_active_at=BEGINNING - _DAY),
         "a monthly plan, long unused": paid(8, last_active_at=BEGINNING - 2 * values.refund_unused),
         "a paid plan that nobody renewed": paid(-1),
@@ -138,11 +140,14 @@ ASKERS = (
     Asker("support for the owner", _SUE, OWNER, _REASON),
     Asker("an admin for the owner", _ROOT, OWNER),
     Asker("the engine for the owner", SYSTEM, OWNER),
+    Asker("the owner with a reason", Actor.owner(OWNER), reason=_REASON),
+    Asker("billing with a reason", Actor.billing("billing"), reason=_REASON),
     Asker("an owner who is new", Actor.owner(NEWCOMER)),
     Asker("support for a new owner", _SUE, NEWCOMER),
     Asker("an admin for a new owner", _ROOT, NEWCOMER, _REASON),
     Asker("a stranger", Actor.owner(STRANGER)),
     Asker("support for a stranger", _SUE, STRANGER, _REASON),
+    Asker("an admin for a stranger", _ROOT, STRANGER, _REASON),
     Asker("support", _SUE),
     Asker("an admin without a reason", _ROOT),
     Asker("an auditor", Actor(Role.AUDITOR, "ada"), reason=_REASON),
@@ -204,13 +209,14 @@ def everybody(event: Event, subject: Subject, now: datetime) -> Iterator[Attempt
     """The event as everybody may ask for it, with the facts that it can bring."""
     for asker in ASKERS:
         if event in (Event.ADD_OWNER, Event.REMOVE_OWNER):
-            other = STRANGER if event is Event.ADD_OWNER else NEWCOMER
-            yield Attempt(event, asker, asker.asks(owner=other))
+            for other in (STRANGER, NEWCOMER):  # one who is not on file, and one who is
+                yield Attempt(event, asker, asker.asks(owner=other))
             continue
         yield Attempt(event, asker, asker.asks())
         if event in (*PAYS, Event.REACTIVATE):
             yield Attempt(event, asker, asker.asks(period_ends_at=_longer(subject, now)))
             if asker in (OWNER_ASKS, ADMIN_ASKS, BILLING_ASKS):  # perhaps one that is shorter than what is paid
                 yield Attempt(event, asker, asker.asks(period_ends_at=now + _DAY))
+                yield Attempt(event, asker, asker.asks(period_ends_at=now))
         if event in CONFIRMED:
             yield Attempt(event, asker, asker.asks(receipt="a receipt"))
