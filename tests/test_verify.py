@@ -25,9 +25,6 @@ from lifecycle.verify.picture import FORMATS, draw
 from lifecycle.verify.promises import ELSEWHERE
 from tests.strategies import POLICIES
 
-#: What is measured here is measured by the tests of the definition; to measure half a million decisions takes a minute.
-pytestmark = pytest.mark.no_cover
-
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "lifecycle" / "verify"
 #: What judges the definition, and so may not read it.
