@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lifecycle import inputs
 from lifecycle.actor import Actor
 from lifecycle.characters import shown
-from lifecycle.errors import InvalidInput, Refused
+from lifecycle.errors import Conflict, InvalidInput, Refused
 from lifecycle.ownership import Ownership
 from lifecycle.policy import Policy
 from lifecycle.precautions import an_admin
@@ -48,11 +48,13 @@ class Activation(Ownership):
             raise InvalidInput(f"{which} a version that begins with {shown(version)}; see `lifecycle policy history`.")
         return next(iter(found.values()))
 
-    def activate(self, policy: Policy, *, actor: Actor, reason: str) -> Adoption:
+    def activate(self, policy: Policy, *, actor: Actor, reason: str, instead_of: Policy | None = None) -> Adoption:
         """Put ``policy`` in force, from this moment on. Every account gets the next date that it has under it.
 
+        ``instead_of`` is what the decision was made against: where another is in force by now, nothing is changed.
         Daemons that run under another policy stop by themselves. Raises :class:`Refused` where it is in force already,
-        :class:`NotAuthorised` for anybody but an admin, and :class:`ApprovalNeeded` where it takes two people.
+        :class:`Conflict` where ``instead_of`` is not, :class:`NotAuthorised` for anybody but an admin, and
+        :class:`ApprovalNeeded` where it takes two people.
         """
         with self.acting(actor, "activate_policy") as named:
             who, why = an_admin(named, "The policy is not activated:"), inputs.required(reason, "reason")
@@ -62,10 +64,16 @@ class Activation(Ownership):
                 kept = self.store.policy_in_force(connection)
                 if kept == policy:
                     raise Refused("The policy is not activated:", (f"Policy {policy.version} is in force already.",))
+                if kept is not None and instead_of not in (None, kept):
+                    raise Conflict(
+                        f"Meanwhile policy {kept.version} came in force, and {policy.version} was not compared with "
+                        "it: nothing is changed. Look at `lifecycle policy history`, and activate it again."
+                    )
                 second = self.approve_policy(connection, kept, policy, why)
                 self.adopt(connection, kept, policy, actor=who, approved_by=second, reason=why)
+                done = self.store.adoptions(connection)[0]  # another may follow at once
         self.changed_policy(policy)
-        return self.policy_history()[0]
+        return done
 
     def adopt(self, connection: Any, kept: Policy | None, policy: Policy, **by: str | None) -> None:
         """Have the database keep ``policy`` instead of ``kept``, in the caller's transaction."""

@@ -192,7 +192,8 @@ class Database:
         self._engine.dispose()
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        hidden = {name: "hidden" for name in self.url.query if "password" in name.lower()}
+        return self.url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 class Turns:

@@ -5,7 +5,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from lifecycle import Actor, ApprovalNeeded, Engine, ManualClock, NotAuthorised, Policy, PolicyError, Refused, Role
+from lifecycle import (
+    Actor,
+    ApprovalNeeded,
+    Conflict,
+    Engine,
+    ManualClock,
+    NotAuthorised,
+    Policy,
+    PolicyError,
+    Refused,
+    Role,
+)
 from lifecycle.errors import InvalidInput
 from lifecycle.tables import SCHEMA_VERSION
 from tests.conftest import START
@@ -24,6 +35,24 @@ def test_activation_is_on_record_with_who_and_why(engine: Engine) -> None:
     assert (latest.actor, latest.approved_by, latest.reason) == ("admin:ada", None, "ticket 4711")
     assert latest.adopted_at == START
     assert (first.actor, first.reason) == ("system:engine", None)
+
+
+def test_activation_answers_with_its_own_record_though_another_follows_at_once(
+    engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Engine(url, clock=engine.clock)
+    monkeypatch.setattr(engine, "changed_policy", lambda _: other.activate(SHORTER, actor=ADA, reason="another"))
+    assert engine.activate(LONGER, actor=ADA, reason="mine").version == LONGER.version
+    assert engine.kept_policy() == SHORTER
+    other.close()
+
+
+def test_nothing_comes_in_force_that_was_compared_with_another_policy(engine: Engine) -> None:
+    engine.activate(LONGER, actor=ADA, reason="first")
+    with pytest.raises(Conflict, match=f"Meanwhile policy {LONGER.version}"):
+        engine.activate(SHORTER, actor=ADA, reason="as seen", instead_of=Policy())
+    assert engine.kept_policy() == LONGER
+    engine.activate(Policy(), actor=ADA, reason="back", instead_of=LONGER)
 
 
 def test_the_engine_goes_on_under_the_policy_that_it_activated(engine: Engine) -> None:

@@ -19,7 +19,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner, Result
 
-from lifecycle import Conflict, Effect, Engine
+from lifecycle import Conflict, Effect, Engine, Policy
 from lifecycle.cli import app, main, output, parsing
 from lifecycle.errors import InvalidInput
 from lifecycle.personal import Person, Personal
@@ -245,12 +245,29 @@ def test_a_password_in_the_url_is_never_shown() -> None:
     assert "secret" not in refused.output
 
 
+def test_a_password_among_the_options_of_a_url_is_never_shown(database: Path) -> None:
+    url = "sqlite:///file:lifecycle.db?uri=true&password=secret"
+    shown = run("policy", "show", "--database", url, expect=0)
+    assert "password=hidden" in shown.stdout
+    assert "secret" not in shown.output
+
+
+@pytest.mark.parametrize("options", (["--counts"], ["--diff", "database"]))
+def test_a_database_that_is_missed_is_not_made_by_looking_for_it(options: list[str], folder: Path) -> None:
+    assert "no database lifecycle.db" in run("diagram", *options, expect=3).stderr
+    assert list(folder.iterdir()) == []
+
+
 def test_a_conflict_exits_3(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: object, **__: object) -> None:
         raise Conflict("Another process changed the account; try again.")
 
     monkeypatch.setattr(Engine, "fire", lost)
     assert "try again" in run("cancel", *ACME, expect=3).stderr
+
+
+def test_a_full_disk_is_told_as_one() -> None:
+    assert "Make room" in run("diagram", "--format", "dot", "-o", "/dev/full", expect=3).stderr
 
 
 def test_ctrl_c_exits_130_without_a_traceback(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,6 +666,8 @@ def test_a_diagram_shows_what_a_policy_changes_and_what_the_database_holds(datab
     for old in ("default", "database"):
         text = run("diagram", "--config", "longer.toml", "--diff", old, "--format", "mermaid", expect=0).stdout
         assert "30 days → 45 days after the cancellation" in text
+    kept = Policy().version[:6]
+    assert run("diagram", "--config", "longer.toml", "--diff", kept, "--format", "mermaid", expect=0).stdout == text
     text = run("diagram", "--diff", "longer.toml", "--format", "dot", expect=0).stdout
     assert "45 days → 30 days" in text
     assert "1 account" in run("diagram", "--counts", "--format", "mermaid", expect=0).stdout

@@ -1,6 +1,8 @@
 """The commands on the policy as operators meet them."""
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,26 @@ def test_each_value_says_where_it_comes_from(longer: str, monkeypatch: pytest.Mo
     stated = origins("--config", longer)
     assert (stated["deletion_after"], stated["trial_reminder"]) == ("file", "default")
     assert stated["trial_length"] == "LIFECYCLE_POLICY_TRIAL_LENGTH"
+
+
+def test_the_default_database_is_not_passed_over_because_it_is_old(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE schema_info SET version = 3")
+        connection.commit()
+    for command in (["policy", "show"], ["diagram"], ["review", "--no-proofs"]):
+        assert "The schema has version 3" in run(*command, expect=3).stderr
+
+
+def test_an_upgrade_is_called_one_and_keeps_the_policy(longer: str) -> None:
+    run("policy", "activate", longer, "--reason", "longer", "--yes", expect=0)
+    with closing(sqlite3.connect("lifecycle.db")) as connection:
+        for name in ("actor", "approved_by", "reason"):
+            connection.execute(f"ALTER TABLE adopted_policy DROP COLUMN {name}")
+        connection.execute("UPDATE schema_info SET version = 3")
+        connection.commit()
+    done = data("init")
+    assert (done["schema"], done["policy"]["adopted"]) == ("upgraded", False)
+    assert done["policy"]["version"] == version(longer)
 
 
 # --- Check ---------------------------------------------------------------------------------------
@@ -121,6 +143,7 @@ def test_accounts_are_listed_on_demand_with_filters(longer: str) -> None:
     losing = run("policy", "impact", longer, "--list", "--loses", "content", expect=0).stdout
     assert "acme" in losing and "remind" not in losing
     assert "give --list" in run("policy", "impact", longer, "--state", "trial", expect=2).stderr
+    assert "no timer fires it" in run("policy", "impact", longer, "--list", "--event", "cancel", expect=2).stderr
     assert "did you mean content?" in run("policy", "impact", longer, "--list", "--loses", "contents", expect=2).stderr
 
 
@@ -182,3 +205,12 @@ def test_the_report_says_what_it_would_do_where_a_database_is_named(longer: str)
 def test_the_report_warns_where_customers_get_less_time(longer: str) -> None:
     report = run("policy", "report", longer, "default", expect=0).stdout
     assert "Customers get less time, or fewer people look**: `deletion_after`, `purge_after`" in report
+
+
+# --- Review --------------------------------------------------------------------------------------
+
+
+def test_a_page_never_calls_a_policy_in_force_that_is_not(longer: str, folder: Path) -> None:
+    refused = run("review", "--no-proofs", "--config", longer, expect=2)
+    assert "--candidate" in refused.stderr
+    assert not (folder / "review.html").exists()

@@ -323,6 +323,11 @@ def test_what_the_brake_holds_back_has_a_panel_of_its_own(usual: Outcome, braked
     assert (tmp_path / "load.svg").read_text().count("held back by the brake -->") == 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_day_is_drawn_without_a_complaint(usual: Outcome, tmp_path: Path) -> None:
+    assert write_plots(tmp_path, [replace(usual, days=usual.days[:1])])
+
+
 def test_every_state_has_a_colour_and_labels_keep_apart() -> None:
     assert set(STATES) == set(State) and len(set(STATES.values())) == len(State)
     places = _apart([0.5, 0.5, 0.51, 0.99, 1.0])

@@ -1,5 +1,6 @@
 """Errors at the command line: one message on standard error that says what to do next, and one exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 DEFECT = 70
 #: 128 + SIGINT, as shells have it.
 INTERRUPTED = 130
+#: What goes wrong while a file is written, and names none.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Root(Pages):
@@ -80,6 +83,10 @@ def _exit_code(command: Callable[[], Any]) -> int:
         output.complain(f"Error: {error}")
         return USAGE
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            output.complain(f"Error: Not all could be written: {error.strerror}. Make room, and run the command again.")
+            _silence(sys.stdout)
+            return UNAVAILABLE
         if error.filename is None:
             raise
         output.complain(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.")

@@ -56,7 +56,7 @@ def init(
     prefix = (role_prefix or "lifecycle") if roles else None
     engine = run.open_engine(create=True)
     made = {} if prefix is None else engine.database_roles(prefix)
-    existed, before = _kept(engine)
+    schema, before = _kept(engine)
     engine.migrate(role_prefix=prefix, change_policy=False)
     after = engine.policy
     changes = _changes(before, after)
@@ -64,7 +64,7 @@ def init(
         output.emit(
             {
                 "database": str(engine.database),
-                "schema": "up to date" if existed else "created",
+                "schema": schema,
                 "policy": {
                     "version": after.version,
                     "previous": before.version if before else None,
@@ -77,7 +77,7 @@ def init(
         return
     by_default = f" (the default; name another with --database or {DATABASE_VARIABLE})"
     output.say(f"Database  {engine.database}{by_default if run.database_is_default else ''}")
-    output.say(f"Schema    {'up to date' if existed else 'created'}")
+    output.say(f"Schema    {schema}")
     output.say(f"Policy    {_adoption(before, after, bool(changes))}")
     for name, (old, new) in changes.items():
         output.say(f"            {name}: {old} → {new}")
@@ -91,14 +91,19 @@ def init(
         )
 
 
-def _kept(engine: "Engine") -> "tuple[bool, Policy | None]":
-    """Whether there is a schema, and the policy that the database keeps."""
+def _kept(engine: "Engine") -> "tuple[str, Policy | None]":
+    """What becomes of the schema, and the policy that the database keeps, also under an older schema."""
+    try:
+        with engine.database.read() as connection:
+            before = engine.store.policy_in_force(connection)
+    except SchemaOutdated:
+        return "created", None
     try:
         with engine.database.read() as connection:
             engine.store.check_schema(connection)
-            return True, engine.store.policy_in_force(connection)
+            return "up to date", before
     except SchemaOutdated:
-        return False, None
+        return "upgraded", before
 
 
 def _changes(before: "Policy | None", after: "Policy") -> dict[str, tuple[str, str]]:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lifecycle.cli import output, parsing
-from lifecycle.cli.policy import effective_policy
+from lifecycle.cli.policy import effective_policy, policy_named
 from lifecycle.cli.run import Command, Run, command
 from lifecycle.errors import InvalidInput
 
 if TYPE_CHECKING:
     from lifecycle.diagrams import Counts
-    from lifecycle.policy import Policy
 
 COMMANDS: list[Command] = []
 _PANEL = "Definition"
@@ -60,7 +59,9 @@ def diagram(
     diff: Annotated[
         str | None,
         typer.Option(
-            "--diff", metavar="OLD", help="Show what changes from this policy: a TOML file, default, or database."
+            "--diff",
+            metavar="OLD",
+            help="Show what changes from this policy: a TOML file, default, database, or a version that it has kept.",
         ),
     ] = None,
     counts: Annotated[
@@ -102,15 +103,6 @@ def diagram(
     else:
         file.write_bytes(drawn)
         output.say(f"Drew {chosen} into {file}, with {words}.")
-
-
-def policy_named(run: Run, name: str) -> "Policy":
-    """The policy of a TOML file, or the one that ``default`` or ``database`` stands for."""
-    from lifecycle.policy import Policy
-
-    if name == "default":
-        return Policy()
-    return run.engine.kept_policy() if name == "database" else Policy.load(name, {})
 
 
 def _counts(run: Run, since: str | None) -> "Counts":

@@ -14,12 +14,13 @@ from lifecycle.cli import output, parsing
 from lifecycle.cli.accounts import AdminOption, LimitOption, StateOption
 from lifecycle.cli.errors import REFUSED, USAGE
 from lifecycle.cli.run import Command, Run, command
-from lifecycle.errors import InvalidInput, PolicyError, SchemaOutdated
+from lifecycle.errors import InvalidInput, PolicyError
 
 if TYPE_CHECKING:
     from lifecycle.comparison import Comparison, Deadline
     from lifecycle.impact import Choice, Impact
     from lifecycle.policy import Policy
+    from lifecycle.states import Event
 
 COMMANDS: list[Command] = []
 _PANEL = "Definition"
@@ -55,12 +56,7 @@ def effective_policy(run: Run) -> "tuple[Policy, str]":
 
 def _in_force(run: Run) -> "Policy | None":
     """The policy that the database keeps; None where nobody named a database and there is none."""
-    try:
-        return run.engine.kept_policy()
-    except SchemaOutdated:
-        if not run.database_is_default:
-            raise
-        return None
+    return run.engine.kept_policy() if run.has_database else None
 
 
 def _policy_in(run: Run, file: Path | None) -> "Policy":
@@ -74,7 +70,7 @@ def _policy_in(run: Run, file: Path | None) -> "Policy":
     return run.config.policy
 
 
-def _policy_named(run: Run, said: str) -> "Policy":
+def policy_named(run: Run, said: str) -> "Policy":
     """``default``, ``database``, a file, or the beginning of a version."""
     from lifecycle.policy import Policy
 
@@ -223,7 +219,7 @@ def diff(
     """Compare two policies: settings, who may do what, and on which day what happens to each kind of account."""
     from lifecycle.comparison import compare
 
-    found = compare(_policy_named(run, old), _policy_named(run, new))
+    found = compare(policy_named(run, old), policy_named(run, new))
     if run.json:
         output.emit(found.as_json())
         return
@@ -270,7 +266,7 @@ def report(
     from lifecycle.policy_report import FORMATS, markdown
 
     parsing.nearest(format, FORMATS, "format")
-    before, after = _policy_named(run, old), _policy_named(run, new)
+    before, after = policy_named(run, old), policy_named(run, new)
     impact = None if run.database_is_default else run.engine.impact(after)
     print(markdown(before, after, impact), end="")
 
@@ -321,7 +317,6 @@ def impact(
 def _choice(chosen: Mapping[str, str | None]) -> "Choice":
     from lifecycle.forecast import LOSSES
     from lifecycle.impact import DIFFERENT, Change, Choice
-    from lifecycle.machine import event_named
     from lifecycle.policy import parse_duration
     from lifecycle.states import State
 
@@ -332,11 +327,23 @@ def _choice(chosen: Mapping[str, str | None]) -> "Choice":
     state, change, within = one_of("state", State), one_of("change", Change), chosen["within"]
     return Choice(
         None if state is None else State(state),
-        None if chosen["event"] is None else event_named(chosen["event"]),
+        _foretold(chosen["event"]),
         DIFFERENT if change is None else (Change(change),),
         one_of("loses", LOSSES),
         None if within is None else parse_duration(within, "--within"),
     )
+
+
+def _foretold(said: str | None) -> "Event | None":
+    """An event that a timer fires, since no other is foretold."""
+    from lifecycle.machine import TIMERS, event_named
+
+    if said is None:
+        return None
+    event = event_named(said)
+    if event not in (timed := {row.event: row for row in TIMERS}):
+        raise InvalidInput(f"--event {event} is not foretold: no timer fires it. Choose from {', '.join(timed)}.")
+    return event
 
 
 def _list(run: Run, policy: "Policy", choice: "Choice", limit: int | None) -> None:
@@ -400,7 +407,7 @@ def activate(
         _summarize(compare(in_force, policy))
     if not yes and policy != in_force and not _confirmed():
         raise typer.Exit(REFUSED)
-    done = run.engine.activate(policy, actor=run.actor(actor, "admin"), reason=reason)
+    done = run.engine.activate(policy, actor=run.actor(actor, "admin"), reason=reason, instead_of=in_force)
     if run.json:
         output.emit(
             {"version": done.version, "number": done.number, "adopted_at": done.adopted_at, "actor": done.actor}

@@ -1,7 +1,7 @@
 """The command that writes the policy review page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,10 +9,7 @@ from lifecycle.cli import output
 from lifecycle.cli.operate import progress
 from lifecycle.cli.policy import effective_policy
 from lifecycle.cli.run import Command, Run, command
-from lifecycle.errors import SchemaOutdated
-
-if TYPE_CHECKING:
-    from lifecycle.engine import Engine
+from lifecycle.errors import InvalidInput
 
 COMMANDS: list[Command] = []
 
@@ -48,19 +45,13 @@ def review(
     from lifecycle.review import write
 
     other = None if candidate is None else Policy.load(candidate, {})
-    engine = _engine(run)
-    nowhere = engine is None and run.config.policy is None
-    policy, source = (Policy(), "the default policy") if nowhere else effective_policy(run)
+    engine = run.engine if run.has_database else None
+    policy, source = effective_policy(run)
+    if engine is not None and policy != (kept := engine.kept_policy()):
+        raise InvalidInput(
+            f"{engine.database} keeps policy {kept.version}, and the configuration states {policy.version}, which is "
+            "not in force there: leave --config out, and compare the two by giving its file as --candidate."
+        )
     with progress("Verifying", None) as advance:
         write(file, policy, source=source, candidate=other, engine=engine, prove=proofs, on_progress=advance)
     output.say(f"Wrote {file}, with {source}.")
-
-
-def _engine(run: Run) -> "Engine | None":
-    """The engine on the database that was named, or on the default one where it exists."""
-    try:
-        return run.engine
-    except SchemaOutdated:
-        if not run.database_is_default:
-            raise
-        return None

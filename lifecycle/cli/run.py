@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lifecycle.actor import Actor
     from lifecycle.authority import Authority
     from lifecycle.config import Config
+    from lifecycle.database import Database
     from lifecycle.engine import Engine
 
 DEFAULT_DATABASE = "sqlite:///lifecycle.db"
@@ -91,6 +92,11 @@ class Run:
         """Whether nobody said which database."""
         return not (self.given.database or os.environ.get(DATABASE_VARIABLE))
 
+    @property
+    def has_database(self) -> bool:
+        """Whether somebody said which database, or the default one is there."""
+        return not self.database_is_default or Path(DEFAULT_DATABASE.removeprefix("sqlite:///")).exists()
+
     @cached_property
     def config(self) -> "Config":
         """The configuration from the file, if one is named, and the environment."""
@@ -148,7 +154,7 @@ class Run:
         from lifecycle.engine import Engine
 
         config = self.config
-        self._engine = Engine(
+        engine = Engine(
             self.database_url,
             policy=config.policy,
             handlers=config.handlers,
@@ -159,13 +165,12 @@ class Run:
             audit=config.audit,
             authority=authority,
         )
-        self._check_file(create)
-        return self._engine
+        self._check_file(engine.database, create)
+        self._engine = engine
+        return engine
 
-    def _check_file(self, create: bool) -> None:
+    def _check_file(self, database: "Database", create: bool) -> None:
         """SQLite makes a missing file as it connects: a slip of the folder must not leave one behind."""
-        assert self._engine is not None
-        database = self._engine.database
         name = database.url.database
         if database.is_postgresql or (name or "").startswith("file:"):
             return

@@ -79,7 +79,8 @@ def _rows(
         axis.set_title(heading, pad=8)
         axis.grid(axis="y", color=_GRID, linewidth=0.8)
         axis.set_axisbelow(True)
-        axis.set_xlim(outcome.days[0].at, outcome.days[-1].at)
+        if len(outcome.days) > 1:  # a single day is no span
+            axis.set_xlim(outcome.days[0].at, outcome.days[-1].at)
         axis.yaxis.set_major_formatter(FuncFormatter(_thousands))
         axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         locator = AutoDateLocator(maxticks=10)
