@@ -200,7 +200,7 @@ def test_progress_counts_pairs(free: Engine, small_batches: None) -> None:
 def test_under_another_policy_than_the_databases_nothing_is_written(free: Engine) -> None:
     url = free.database.url.render_as_string(hide_password=False)
     other = Engine(url, policy=Policy(deletion_after="45 days"), clock=free.clock)
-    with pytest.raises(PolicyError, match="lifecycle init"):
+    with pytest.raises(PolicyError, match="lifecycle policy activate"):
         other.record_activities([("a", START + DAY)])
     assert last(free, "a") == [START]
     other.close()

@@ -240,7 +240,7 @@ def test_a_malformed_request_is_bad_input_before_any_account_is_looked_at(crowd:
 
 def test_under_another_policy_than_the_databases_nothing_is_planned(crowd: Engine) -> None:
     other = Engine(crowd.database.url.render_as_string(hide_password=False), policy=Policy(deletion_after="45 days"))
-    with pytest.raises(PolicyError, match="lifecycle init"):
+    with pytest.raises(PolicyError, match="lifecycle policy activate"):
         other.fire_many("suspend", EVERYTHING, **SPAM)
     other.close()
 

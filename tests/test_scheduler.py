@@ -377,7 +377,7 @@ def test_a_database_without_a_schema_is_refused_at_the_start(sqlite_url: str, sa
 
 
 def test_a_policy_that_is_not_in_force_is_refused_at_the_start(live: Engine, said: list[dict[str, Any]]) -> None:
-    with pytest.raises(PolicyError, match="lifecycle init"):
+    with pytest.raises(PolicyError, match="lifecycle policy activate"):
         Daemon(Engine(str(live.database.url), policy=Policy(trial_length=40 * DAY))).run()
     assert [(line["event"], line["error"]) for line in said] == [("daemon can't start", "PolicyError")]
 

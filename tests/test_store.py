@@ -413,7 +413,7 @@ def test_nobody_acts_under_another_policy_than_the_one_in_force(engine: Engine, 
     engine.run_until(START + timedelta(days=22))
     other.clock.set(START + timedelta(days=24))  # type: ignore[attr-defined]
     for act in (other.sweep, other.deliver):
-        with pytest.raises(PolicyError, match="adopt the new one"):
+        with pytest.raises(PolicyError, match="put the new one in force"):
             act()
     other.close()
 

@@ -5,6 +5,9 @@ a command after pytest, so that pytest's summary stays the last word.
 """
 
 import io
+import sys
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import coverage
@@ -31,10 +34,19 @@ COVERING = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.stem not in COVERING:
-            item.add_marker("no_cover")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Nothing is traced while another test runs; pytest-cov's own mark for that has no effect in workers."""
+    if item.path.stem in COVERING:
+        return (yield)
+    traces = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    try:
+        return (yield)
+    finally:
+        sys.settrace(traces[0])
+        threading.settrace(traces[1])  # type: ignore[arg-type]
 
 
 @pytest.hookimpl(trylast=True)
