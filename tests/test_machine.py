@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lifecycle import machine
-from lifecycle.actor import SYSTEM, Actor, Request
+from lifecycle.actor import SYSTEM, Actor, Request, Role
 from lifecycle.checks import check
 from lifecycle.definition import Definition
 from lifecycle.errors import DefinitionError, GuardRefused, InvalidInput, NoSuchTransition, NotAuthorised
@@ -880,3 +880,9 @@ def test_an_account_needs_no_more_than_the_columns_of_the_definition() -> None:
 
 def test_a_day_is_twenty_four_hours() -> None:
     assert after(free(), "cancel", OWNER).delete_content_at - NOW == timedelta(hours=30 * 24)
+
+
+def test_the_roles_that_may_fire_an_event_are_those_of_its_rows_without_the_timers_own() -> None:
+    assert machine.may_fire(Event.SUSPEND) == {Role.ADMIN}
+    assert machine.may_fire(Event.CANCEL) == {Role.OWNER, Role.SUPPORT, Role.ADMIN}
+    assert machine.may_fire(Event.REVOKE_ACCESS) == frozenset()

@@ -31,7 +31,7 @@ def start(postgresql_url: str, tmp_path: Path) -> Iterator[Callable[..., Process
     """Starts daemons that confirm everything; none outlives the test."""
     handlers = {effect: CONFIRM for effect in Effect}
     with starting(postgresql_url, tmp_path) as start:
-        yield lambda **options: start(resync=2, handlers=handlers, **options)
+        yield lambda **options: start(resync=5, handlers=handlers, **options)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from lifecycle.terms import (
     missing,
     now,
     policy,
+    replaced,
     simplify,
     when,
 )
@@ -235,3 +236,11 @@ def test_a_deadline_is_printed_in_words_under_the_policy() -> None:
 def test_a_choice_that_the_policy_decides_is_not_printed() -> None:
     choice = when(policy.deletion_clock == "cancellation", account.cancelled_at, account.access_ends_at)
     assert describe(choice, Policy(), account.words) == "the cancellation"
+
+
+def test_a_replaced_term_stands_wherever_it_was_and_its_equals_stay() -> None:
+    inner, equal = account.cancelled_at + policy.deletion_after, account.cancelled_at + policy.deletion_after
+    term = replaced(latest(inner, when(missing(account.held_at), inner, equal)), {inner: account.access_ends_at})
+    assert str(term) == str(
+        latest(account.access_ends_at, when(missing(account.held_at), account.access_ends_at, equal))
+    )

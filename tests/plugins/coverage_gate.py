@@ -15,14 +15,17 @@ import pytest
 
 #: The tests that hold the covered modules, by file. Tracing makes a test two or three times as long: others go without.
 COVERING = (
+    "test_activation",
     "test_activity",
     "test_brake",
     "test_bulk",
     "test_cancellation_requests",
+    "test_doctor",
     "test_engine",
     "test_equivalence",
     "test_handover",
     "test_holds",
+    "test_importer",
     "test_machine",
     "test_outbox",
     "test_owners",
