@@ -148,7 +148,7 @@ def test_after_sigkill_nothing_is_lost_and_nothing_happens_twice(
     multiply(present, "held", 999)
     before = scalar(present, "SELECT count(*) FROM history")
     for batches in (3, 10):
-        daemon = start(batch=200)
+        daemon = start(batch=50)
         until(lambda daemon=daemon, batches=batches: len(daemon.log("batch")) >= batches)
         daemon.ended_after(signal.SIGKILL)
         assert_whole(present)
