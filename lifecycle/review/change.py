@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.comparison import Comparison, Deadline, Shift, day
 from lifecycle.machine import TIMERS
+from lifecycle.review.standing import notice_words
 from lifecycle.rows import timer_of
 from lifecycle.states import Event, Step
 
@@ -69,4 +70,4 @@ def _step(one: "TimerImpact") -> str:
 
 def _reminder(event: Event) -> str:
     notice = next(timer_of(row).notice for row in TIMERS if row.event is event)
-    return "" if notice is None else f"Notice: {notice.effect.text}"
+    return "" if notice is None else notice_words(notice)

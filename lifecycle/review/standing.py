@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lifecycle.machine import TIMERS
-from lifecycle.rows import Transition, timer_of
+from lifecycle.rows import Notice, Transition, timer_of
 from lifecycle.states import UNDER_LEGAL_HOLD, State, account
 from lifecycle.terms import Term, missing
 
@@ -86,4 +86,9 @@ def _steps(row: Transition) -> Iterator[tuple[str, State, Term]]:
         yield done, state, mine
         return
     yield done, state, mine & timer.notice.given
-    yield f"Notice: {timer.notice.effect.text}", state, mine
+    yield notice_words(timer.notice), state, mine
+
+
+def notice_words(notice: Notice) -> str:
+    """How the page names the reminder before a date."""
+    return f"Notice: {notice.effect.text}"
