@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks import activity, daemons, growth, punctuality, report, rivals, safeguards, single, sweeps, transfer
 from benchmarks.figures import Figure, Verdict
 from benchmarks.lab import Lab, laboratory
+from lifecycle.cli.operate import tune_collector
 
 SECTIONS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
@@ -34,11 +35,16 @@ def main() -> int:
 
         with laboratory(options.quick, say, options.directory) as lab:
             figures: list[Figure] = []
+            tune_collector()  # as in the daemon; the rivals run in this process, too
             for number, name in enumerate(chosen, start=1):
                 status.update(f"{name}, {number} of {len(chosen)}")
-                figures += measured(SECTIONS[name], lab, console)
-            if not options.quick and not options.only:
-                report.write(figures, lab, (time.monotonic() - begun) / 60, console)
+                started = time.monotonic()
+                found = measured(SECTIONS[name], lab, console)
+                figures += found
+                if not options.quick:
+                    report.keep(found, lab, (time.monotonic() - started) / 60, [m.SECTION for m in SECTIONS.values()])
+    if not options.quick:
+        console.print(f"Written: {report.RESULTS.relative_to(Path.cwd())}")
     return int(any(figure.verdict in (Verdict.MISSED, Verdict.NOT_RUN) for figure in figures))
 
 
@@ -58,7 +64,12 @@ def measured(section: ModuleType, lab: Lab, console: Console) -> list[Figure]:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures the engine beside its rivals.")
     parser.add_argument("--quick", action="store_true", help="small numbers, under two minutes; keeps no results")
-    parser.add_argument("--only", action="append", choices=list(SECTIONS), help="one section (may be repeated)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(SECTIONS),
+        help="one section (may be repeated); the others keep their results",
+    )
     parser.add_argument("--directory", type=Path, help="where databases are made (25 GB; default: the system's)")
     return parser.parse_args()
 

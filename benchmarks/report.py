@@ -1,18 +1,18 @@
-"""Prints figures as a table, and keeps those of a whole run with the machine's description and plots."""
+"""Prints figures as a table, and keeps them, section by section, with the machine's description and plots."""
 
 import os
 import platform
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -37,28 +37,39 @@ def table(section: str, figures: Iterable[Figure]) -> Table:
     return shown
 
 
-def write(figures: Sequence[Figure], lab: Lab, minutes: float, console: Console) -> None:
-    """``RESULTS.md`` and its plots, beside this file."""
-    drawn = [(title, plot(lab, HERE / "plots")) for title, plot in PLOTS]
-    missed = [figure for figure in figures if figure.verdict in (Verdict.MISSED, Verdict.NOT_RUN)]
-    goals = sum(figure.verdict is Verdict.MET for figure in figures)
+def keep(figures: Sequence[Figure], lab: Lab, minutes: float, order: Sequence[str]) -> None:
+    """Put one section's figures into ``RESULTS.md``, beside this file, and its plots: others stay as they are.
+
+    Those of another machine, or other versions, do not. ``order`` is that of all sections.
+    """
+    name, described = figures[0].section, _bullets(machine(lab))
+    for plot in PLOTS:
+        if plot.series in lab.plots:
+            _draw(plot, lab.plots[plot.series])
+    sections = {**_kept(described), name: _section(name, figures, minutes)}
+    rows = "\n".join(sections.values()).splitlines()
+    met, missed = (sum(row.endswith(f"| {verdict} |") for row in rows) for verdict in (Verdict.MET, Verdict.MISSED))
+    not_run = sum(row.endswith(f"| {Verdict.NOT_RUN} |") for row in rows)
     parts = [
         "# Results",
         "Written by `make bench`; [docs/scale.md](../docs/scale.md) says how to read it. Every figure is the median of "
         "its rounds, and stands beside a rival's that was measured in turns with it.",
-        f"{goals} goals met, {len(missed)} missed or not run. "
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}, in {minutes:.0f} minutes, on:",
-        _bullets(machine(lab)),
-        *(_section(name, rows) for name, rows in by_section(figures)),
+        f"{met} goals met, {missed + not_run} missed or not run, on:",
+        described,
+        *(sections[one] for one in order if one in sections),
         "## Plots",
-        *(f"### {title}\n\n![{title}](plots/{path.name})" for title, path in drawn),
+        *(f"### {plot.title}\n\n![{plot.title}](plots/{plot.series}.svg)" for plot in PLOTS if plot.path.exists()),
     ]
     RESULTS.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    console.print(f"Written: {RESULTS.relative_to(Path.cwd())} and {len(drawn)} plots.")
 
 
-def by_section(figures: Iterable[Figure]) -> Iterable[tuple[str, list[Figure]]]:
-    return ((name, list(rows)) for name, rows in groupby(figures, lambda figure: figure.section))
+def _kept(described: str) -> dict[str, str]:
+    """The sections of what was written before, by name, if it was measured on what is ``described``."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    head, *sections = re.split(r"\n\n(?=## )", text.rstrip())
+    if not head.endswith(described):
+        return {}
+    return {one.splitlines()[0].removeprefix("## "): one for one in sections if not one.startswith("## Plots")}
 
 
 def machine(lab: Lab) -> list[str]:
@@ -82,10 +93,11 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _section(name: str, figures: Iterable[Figure]) -> str:
+def _section(name: str, figures: Iterable[Figure], minutes: float) -> str:
+    measured = f"Measured on {datetime.now(UTC):%Y-%m-%d}, in {minutes:.0f} minutes."
     rows = [HEADINGS, ("---", "---", "---:", "---:", "---", "---:", "---", "---"), *map(_cells, figures)]
     lines = ["| " + " | ".join(_in_a_cell(cell) for cell in row) + " |" for row in rows]
-    return "\n".join([f"## {name}", "", *lines])
+    return "\n".join([f"## {name}", "", measured, "", *lines])
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
@@ -122,8 +134,24 @@ def _bullets(lines: Iterable[str]) -> str:
 
 # --- Plots ---------------------------------------------------------------------------------------
 
+Points = Mapping[str, list[tuple[float, float]]]
 
-def _figure() -> Any:
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing of the points that a section leaves under the name ``series``; ``dress`` adds what is its own."""
+
+    title: str
+    series: str
+    dress: Callable[[Any], None]
+    marker: str | None = "o"
+
+    @property
+    def path(self) -> Path:
+        return HERE / "plots" / f"{self.series}.svg"
+
+
+def _draw(plot: Plot, points: Points) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -134,46 +162,31 @@ def _figure() -> Any:
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    for series, drawn in points.items():
+        axes.plot(*zip(*drawn, strict=True), marker=plot.marker, label=series)
+    plot.dress(axes)
+    plot.path.parent.mkdir(exist_ok=True)
+    figure.savefig(plot.path, metadata={"Date": None})
 
 
-def _saved(figure: Any, folder: Path, name: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    return path
-
-
-def _growth(lab: Lab, folder: Path) -> Path:
-    figure, axes = _figure()
-    for series, points in lab.plots.get("growth", {}).items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=series)
+def _growth(axes: Any) -> None:
     axes.set(xscale="log", ylim=(0, None), xlabel="waiting accounts", ylabel="moved accounts per second")
     axes.legend()
-    return _saved(figure, folder, "growth")
 
 
-def _lateness(lab: Lab, folder: Path) -> Path:
-    figure, axes = _figure()
-    for series, points in lab.plots.get("lateness", {}).items():
-        axes.plot(*zip(*points, strict=True), label=series)
+def _lateness(axes: Any) -> None:
     axes.axvline(1, color="grey", linestyle=":", label="1 s")
     axes.set(xlim=(0, None), ylim=(0, 100), xlabel="seconds from the deadline to the commit", ylabel="percent of moves")
     axes.legend(loc="lower right")
-    return _saved(figure, folder, "lateness")
 
 
-def _daemons(lab: Lab, folder: Path) -> Path:
-    figure, axes = _figure()
-    for series, points in lab.plots.get("daemons", {}).items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=series)
+def _daemons(axes: Any) -> None:
     axes.set(ylim=(0, None), xticks=[1, 2, 4], xlabel="daemons on one PostgreSQL", ylabel="per second, together")
     axes.legend()
-    return _saved(figure, folder, "daemons")
 
 
-PLOTS: tuple[tuple[str, Callable[[Lab, Path], Path]], ...] = (
-    ("Throughput of a sweep against the population", _growth),
-    ("Lateness of moves", _lateness),
-    ("Several daemons on one backlog", _daemons),
+PLOTS = (
+    Plot("Throughput of a sweep against the population", "growth", _growth),
+    Plot("Lateness of moves", "lateness", _lateness, marker=None),
+    Plot("Several daemons on one backlog", "daemons", _daemons),
 )

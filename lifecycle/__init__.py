@@ -27,11 +27,11 @@ A map of the package, from the bottom up::
     inbox, intake, tokens                   requests for cancellation, what becomes of them, and their confirmation
     owner_change, addressees                who may ask, and who is written to
     activity, bulk                          activity of many accounts; one event on many, shown before it is done
-    forecast, impact, activation            what another policy would do to every account, and putting it in force
+    forecast, projection, impact, activation            what another policy would do; putting it in force
     answers, risks, questions, acting, precautions, ownership, engine      Engine: the one class that scripts use
     doctor, metrics, scheduler              health, the daemon
     settings, registry, config              the configuration file
-    importer, exporter, activity_file       accounts and activity from files, and into files
+    importer, exporter, activity_file, files            accounts and activity from files, and into files
     histories, simulate                     whole lives, and a population over years
     diagrams, reference                     the definition as pictures and as tables
     verify      the model checker: explores the definition, and shows how a promise is broken

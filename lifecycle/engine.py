@@ -274,8 +274,8 @@ class Engine(Activation):
                 if earlier.event != event:
                     raise InvalidInput(f"request_id {request_id} was used for {earlier.event} already; choose another.")
                 return earlier
-        withdrawable = self.store.withdrawable(connection, event, [account_id])
-        asked = replace(asked, unclaimed=account_id in withdrawable)
+        if self.store.withdrawable(connection, event, [account_id]):
+            asked = replace(asked, unclaimed=True)
         decision = decide(snapshot, event, asked, now, policy)
         entry = Entry.of_request(snapshot, asked, now, policy.version, request_id)
         written = self.store.write(connection, snapshot, decision, entry)

@@ -5,18 +5,16 @@ A file appears when it is complete, or not at all. An import takes the CSV of ac
 
 import csv
 import json
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from tempfile import mkstemp
-from typing import Any, TextIO
+from typing import Any
 
 from lifecycle.engine import Engine
-from lifecycle.errors import InvalidInput
+from lifecycle.files import PRIVATE, replacing
 from lifecycle.filters import word
 from lifecycle.import_rows import COLUMNS, SEPARATOR
 from lifecycle.importer import EXPORT_COLUMN, neutral
@@ -64,14 +62,8 @@ def export_file(engine: Engine, path: Path | str, what: str, format: str = Forma
 
 def write_file(path: Path, lines: Iterable[str]) -> None:
     """A file that only the user can read, with these lines; it takes the place of another once it is complete."""
-    try:
-        with _replacing(path) as file:
-            file.writelines(lines)
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} can't be written: {error.strerror}. What was there is unchanged; look at the folder, "
-            "its permissions and the free space."
-        ) from error
+    with replacing(path, PRIVATE) as file:
+        file.writelines(line.encode() for line in lines)
 
 
 def export(
@@ -186,30 +178,3 @@ def _csv(cells: Sequence[str]) -> str:
 
 def _json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, default=_instant) + "\n"
-
-
-# --- Files ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A new file beside ``path``, which takes its place at the end; when something is raised, it disappears."""
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise InvalidInput(f"{path} is no file that can be replaced; name another one.")
-    descriptor, name = mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")  # mode 0600
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, must survive a power failure
-    finally:
-        os.close(folder)

@@ -89,7 +89,10 @@ def _named(sources: Sources) -> Any:
 
 def on_file(subject: Any, email: str | None) -> Any:
     """The person on file with this address (:class:`lifecycle.personal.Person`), or None."""
-    return next((person for person in subject.people if email and email_key(person.email) == email_key(email)), None)
+    if not email:
+        return None  # nobody's data need be opened for that
+    key = email_key(email)
+    return next((person for person in subject.people if email_key(person.email) == key), None)
 
 
 def settled(person: Any, sources: Sources) -> bool:

@@ -64,7 +64,7 @@ def _in_utc(value: datetime | None) -> datetime | None:
 
 
 def _since_epoch(value: int | None) -> datetime | None:
-    return None if value is None else EPOCH + timedelta(microseconds=value)
+    return None if value is None else EPOCH + value * MICROSECOND
 
 
 class _Shift(FunctionElement[datetime]):

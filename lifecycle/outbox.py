@@ -261,7 +261,7 @@ class Courier:
             self.store.require_policy(connection, self.policy)
             destroys = report.withheld is None
             found = connection.execute(self._claimable, {"now": now, "size": self._size, "destroys": destroys})
-            rows = [Claimed._make((*row[:7], row[7:])) for row in found]
+            rows = [Claimed._make((*row[:7], row[7:])) for row in found.all()]
             withdrawn = [row.id for row in rows if row.superseded]
             if withdrawn:
                 connection.execute(self._withdraw, {"now": now, "ids": self.database.ids(withdrawn)})

@@ -166,19 +166,17 @@ class Outcomes:
         """Note that the tasks were delivered, and keep the receipts among the handlers' ``answers``."""
         given = self.database.given(answers, outbox.c.id.type, receipts.c.text.type)
         # By the key alone: the planner knows how many there are, but not that all of them are still open.
-        marked = update(outbox).where(outbox.c.id == given.c.key)
-        marked = marked.values(
+        marked = update(outbox).values(
             status=Status.DELIVERED, receipt=None, finished_at=now, last_error=None, claimed_until=None
         )
-        if not any(answer is not None for answer in answers.values()):
-            connection.execute(marked)
-            return
         task = (outbox.c.account_id, outbox.c.number, outbox.c.effect)
         done: Any
         if self.database.is_postgresql:  # in one journey to the server
-            done = marked.returning(*task, given.c.value).cte("delivered")
+            done = marked.where(outbox.c.id == given.c.key).returning(*task, given.c.value).cte("delivered")
         else:
-            connection.execute(marked)
+            connection.execute(marked.where(self.database.among(outbox.c.id)), {"ids": self.database.ids(answers)})
+            if not any(answer is not None for answer in answers.values()):
+                return
             done = select(*task, given.c.value).join(given, outbox.c.id == given.c.key).subquery("delivered")
         kept = select(*tuple(done.c)[:3], literal(now, receipts.c.at.type), done.c.value)
         names = ["account_id", "number", "effect", "at", "text"]

@@ -43,7 +43,7 @@ class Personal:
     @classmethod
     def from_bytes(cls, plain: bytes) -> "Personal":
         """What :meth:`as_bytes` gave."""
-        company, next_number, people = json.loads(plain)
+        company, next_number, people = json.loads(plain.decode())  # of bytes it would first guess how they are encoded
         return cls(
             company,
             tuple(Person(n, email, *map(datetime.fromisoformat, since)) for n, email, *since in people),

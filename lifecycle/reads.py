@@ -325,7 +325,7 @@ class Reads:
             select(personal_data.c.account_id, *_SEALED).where(self.database.among(personal_data.c.account_id)),
             {"ids": self.database.ids(ids)},
         )
-        return {account_id: Sealed(AccountKey(key_id, wrapped), data) for account_id, key_id, wrapped, data in rows}
+        return {id: Sealed(AccountKey(key_id, wrapped), data) for id, key_id, wrapped, data in rows.all()}
 
     def _snapshots(self, connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Snapshot]:
         cases: dict[str, list[str | None]] = {}

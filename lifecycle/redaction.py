@@ -34,13 +34,20 @@ def masked(text: str) -> str:
 
 def without(values: Iterable[object], text: str) -> str:
     """The text with a mark in the place of each of these values, as it is and as JSON writes it, in any case."""
-    forms = {form for value in values if isinstance(value, str) and value for form in (value, json.dumps(value)[1:-1])}
+    forms = {form for value in values if isinstance(value, str) and value for form in _forms(value)}
     low = text.lower()
     forms = {form for form in forms if form.lower() in low}  # nearly always none: to compile a pattern takes longer
     if not forms:
         return text
     longest_first = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
     return re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", REMOVED, text, flags=re.IGNORECASE)
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """A text as it is, and as JSON writes it."""
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return (value,)  # nearly always: the two are the same
+    return value, json.dumps(value)[1:-1]
 
 
 def redacted(value: Any) -> Any:

@@ -62,6 +62,7 @@ class _Compiled:
         self.dialect = dialect
         self._compiled = clause.compile(dialect=dialect)
         self.text = str(self._compiled)
+        self._positional = self._compiled.positiontup is not None
 
     @cached_property
     def columns(self) -> list[tuple[str, Any]]:
@@ -78,32 +79,45 @@ class _Compiled:
             for name, bind in ((name, binds[name]) for name in self._compiled.positiontup or binds)
         ]
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return [name for name, *_ in self._binds]
+
     def _of_driver(self, type_: Any) -> Any:
         return type_.dialect_impl(self.dialect)
 
     def bound(self, parameters: Parameters) -> Any:
         """The parameters as the driver takes them, by name or in their order."""
-        values = []
-        for name, key, constant, convert in self._binds:
-            value = parameters.get(key, constant)
-            values.append((name, value if convert is None else convert(value)))
-        return dict(values) if self._compiled.positiontup is None else [value for _, value in values]
+        given = parameters.get
+        values = [
+            given(key, constant) if convert is None else convert(given(key, constant))
+            for _, key, constant, convert in self._binds
+        ]
+        return values if self._positional else dict(zip(self._names, values, strict=True))
 
 
 def to_driver(connection: Connection, text: str, values: Any = None, method: str = "execute") -> Any:
     """Run a statement on a cursor of the driver's own, and return that."""
-    with driver_cursor(connection, text) as cursor:
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        cursor = driver.cursor()
         getattr(cursor, method)(text, *(() if values is None else (values,)))
         return cursor
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _as_raised(connection, text, error) from error
 
 
 @contextmanager
 def driver_cursor(connection: Connection, text: str) -> Iterator[Any]:
-    """A cursor of the driver's own; what it raises over the statement is what SQLAlchemy would have raised."""
-    dialect = connection.dialect
-    raised = dialect.loaded_dbapi.Error
+    """A cursor of the driver's own, for what must be done with it while it is open."""
     driver: Any = connection.connection.dbapi_connection
     try:
         yield driver.cursor()
-    except raised as error:
-        raise DBAPIError.instance(text, None, error, raised, hide_parameters=True, dialect=dialect) from error
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _as_raised(connection, text, error) from error
+
+
+def _as_raised(connection: Connection, text: str, error: Exception) -> Exception:
+    """What SQLAlchemy would have raised for the driver's error over a statement."""
+    dialect: Any = connection.dialect
+    return DBAPIError.instance(text, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect)

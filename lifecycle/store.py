@@ -440,8 +440,12 @@ def scrubbing(chosen: Callable[[Any], Any]) -> list[Any]:
     ]
 
 
+#: What an entry says in columns of the history.
+_OF_ENTRY = tuple(field.name for field in fields(Entry) if field.name in history.c)
+
+
 def _entry(entry: Entry) -> dict[str, Any]:
-    return {field.name: getattr(entry, field.name) for field in fields(entry) if field.name in history.c}
+    return {name: getattr(entry, name) for name in _OF_ENTRY}
 
 
 @cache

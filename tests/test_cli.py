@@ -216,7 +216,7 @@ BAD_INPUT = {
     "no task to retry": (["outbox", "retry"], "--all"),
     "a task that is not parked": (["outbox", "retry", "7"], "lifecycle outbox list --status parked"),
     "a file that is not there": (["import", "nowhere.csv"], "Check the path"),
-    "a folder that is not there": (["diagram", "-o", "no/where.dot"], "Check the path"),
+    "a folder that is not there": (["diagram", "-o", "no/where.dot"], "look at the folder"),
     "an instant without counts": (["diagram", "--since", "2026-01-01"], "add --counts"),
     "a policy that is not there": (["diagram", "--diff", "no.toml"], "can't be read"),
     "a comparison as SCXML": (["diagram", "--diff", "default", "--format", "scxml"], "SCXML describes one policy"),
@@ -267,7 +267,10 @@ def test_a_conflict_exits_3(database: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_full_disk_is_told_as_one() -> None:
-    assert "Make room" in run("diagram", "--format", "dot", "-o", "/dev/full", expect=3).stderr
+    command = [sys.executable, "-m", "lifecycle", "diagram", "--format", "dot"]
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run(command, text=True, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert told.returncode == 3 and "Make room" in told.stderr
 
 
 def test_ctrl_c_exits_130_without_a_traceback(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,11 @@ def test_a_policy_that_is_wrong_or_in_force_is_not_activated(longer: str, folder
     assert len(data("policy", "history")) == 2
 
 
+def test_a_policy_is_not_even_compared_without_a_reason(longer: str) -> None:
+    unexplained = run("policy", "activate", longer, "--reason", " ", expect=2)
+    assert "reason" in unexplained.stderr and unexplained.stdout == ""
+
+
 def test_a_policy_that_is_in_force_is_refused_without_asking(longer: str) -> None:
     run("policy", "activate", "--config", longer, "--reason", "longer", "--yes", expect=0)
     assert data("policy", "show")["version"] == version(longer)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -301,31 +300,6 @@ def test_an_export_that_breaks_leaves_the_old_file_and_nothing_half_done(
     with pytest.raises(KeyboardInterrupt):
         export_file(acme, file, "accounts")
     assert leftovers(tmp_path) == ["accounts.csv"] and file.read_text() == "old"
-
-
-def test_a_full_disk_is_named_and_leaves_nothing_behind(
-    acme: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InvalidInput, match=r"accounts\.csv can't be written: No space left on device\. What was there"):
-        export_file(acme, tmp_path / "accounts.csv", "accounts")
-    assert leftovers(tmp_path) == []
-
-
-def test_a_folder_that_is_not_there_or_no_file_is_named(acme: Engine, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="can't be written: No such file or directory"):
-        export_file(acme, tmp_path / "nowhere" / "accounts.csv", "accounts")
-    with pytest.raises(InvalidInput, match="no file that can be replaced"):
-        export_file(acme, tmp_path, "accounts")
-
-
-def test_a_link_is_followed_and_stays(acme: Engine, tmp_path: Path) -> None:
-    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
-    export_file(acme, tmp_path / "link.csv", "accounts")
-    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").is_file()
 
 
 # --- Size ----------------------------------------------------------------------------------------

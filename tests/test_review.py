@@ -281,6 +281,11 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, monkey
         write(tmp_path / "page.html", Policy())
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_proved(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="can't be written"):
+        write(tmp_path / "no" / "page.html", Policy(), on_progress=lambda more: pytest.fail("proved for nothing"))
+
+
 # --- Accounts ------------------------------------------------------------------------------------
 
 

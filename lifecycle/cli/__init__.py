@@ -8,8 +8,8 @@
     errors      every error to one message and one exit code
     run         what each command is given: options shared by all, the engine, the consoles
     show        the layout of ``lifecycle show``
-    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, policy, simulating,
-    documents, pictures, proving, review            the commands
+    accounts, asking, bulk, importing, exporting, operate, audit, keys, people, policy, candidate,
+    simulating, documents, pictures, proving, review            the commands
     rights      who may run which command, as a table
 
 Only Typer is imported at start-up: what needs the database imports it when it runs.
@@ -25,6 +25,7 @@ from lifecycle.cli import (
     asking,
     audit,
     bulk,
+    candidate,
     documents,
     exporting,
     importing,
@@ -42,7 +43,8 @@ from lifecycle.cli.output import WIDTH, complain
 from lifecycle.cli.run import ConfigOption, DatabaseOption, Given, JsonOption, register
 from lifecycle.redaction import masked
 
-_COLLECT_AFTER = 50_000  # new objects
+#: New objects; the imports of a command make a hundred thousand. The daemon, which lives on, collects sooner.
+_COLLECT_AFTER = 200_000
 
 app = typer.Typer(
     name="lifecycle",
@@ -77,7 +79,7 @@ def _lifecycle(
 
 _MODULES = (
     *(importing, exporting, accounts, asking, bulk, operate, audit, keys, people),
-    *(policy, proving, review, simulating, documents, pictures),
+    *(policy, candidate, proving, review, simulating, documents, pictures),
 )
 COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)

@@ -77,6 +77,7 @@ def diagram(
 ) -> None:
     """Draw the lifecycle from its definition, with the durations of the policy in force."""
     from lifecycle import diagrams
+    from lifecycle.files import replacing
 
     policy, source = effective_policy(run)
     if since is not None and not counts:
@@ -96,13 +97,13 @@ def diagram(
         written = diagrams.write_all(folder, policy, old=old, counts=counted)
         output.say(f"Drew {len(written)} files into {folder}, with {words}.")
         return
-    drawn = diagrams.render(chosen, policy, kind, old=old, counts=counted)
     if file is None:
         sys.stdout.flush()
-        sys.stdout.buffer.write(drawn)
-    else:
-        file.write_bytes(drawn)
-        output.say(f"Drew {chosen} into {file}, with {words}.")
+        sys.stdout.buffer.write(diagrams.render(chosen, policy, kind, old=old, counts=counted))
+        return
+    with replacing(file) as drawn:
+        drawn.write(diagrams.render(chosen, policy, kind, old=old, counts=counted))
+    output.say(f"Drew {chosen} into {file}, with {words}.")
 
 
 def _counts(run: Run, since: str | None) -> "Counts":

@@ -134,6 +134,7 @@ def _show_counterexample(one: "Judged") -> None:
 
 
 def _draw(found: "Verification", file: Path, *, quiet: bool) -> None:
+    from lifecycle.files import replacing
     from lifecycle.verify.picture import draw
 
     if found.held:
@@ -141,7 +142,8 @@ def _draw(found: "Verification", file: Path, *, quiet: bool) -> None:
         return
     first = found.broken[0]
     assert first.counterexample is not None
-    file.write_bytes(draw(first.counterexample, file.suffix.removeprefix(".").lower()))
+    with replacing(file) as drawn:
+        drawn.write(draw(first.counterexample, file.suffix.removeprefix(".").lower()))
     if not quiet:
         output.say(f"Drew the life that breaks {first.name} into {file}.")
 

@@ -20,6 +20,7 @@ from lifecycle.diagrams.places import PICTURES
 from lifecycle.diagrams.scxml import to_scxml
 from lifecycle.diagrams.weights import Counts
 from lifecycle.errors import InvalidInput
+from lifecycle.files import replacing
 from lifecycle.policy import Policy
 
 __all__ = [
@@ -90,6 +91,7 @@ def write_all(
     for picture in pictures():
         for format, suffix in (_WRITTEN if old is None and counts is None else _DRAWINGS).items():
             target = Path(folder) / f"{picture}.{suffix}"
-            target.write_bytes(render(picture, policy, format, old=old, counts=counts))
+            with replacing(target) as file:
+                file.write(render(picture, policy, format, old=old, counts=counts))
             written.append(target)
     return written

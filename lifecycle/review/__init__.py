@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifecycle.errors import InvalidInput
+from lifecycle.files import replacing
 from lifecycle.policy import Policy
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def write(
     ``source`` says where the policy comes from, ``candidate`` is another to be compared with it, ``engine`` lends its
     accounts, which are only counted. With ``prove`` the promises are verified under either policy, which takes seconds;
     ``on_progress`` hears how many situations more were explored. Raises
-    :class:`InvalidInput` where the extra is missing.
+    :class:`InvalidInput` where the extra is missing, and where ``file`` can't be written.
     """
     try:
         from lifecycle.review.page import page
@@ -45,13 +46,14 @@ def write(
     from lifecycle.verify import verify
 
     policies = [one for one in (policy, candidate) if one is not None]
-    text = page(
-        policy,
-        source=source,
-        candidate=candidate,
-        verifications=[verify(one, on_progress=on_progress) for one in policies] if prove else (),
-        standing=None if engine is None else standing(engine),
-        comparison=compare(policy, candidate) if candidate else None,
-        impact=impact(engine, candidate) if engine and candidate else None,
-    )
-    Path(file).write_text(text, encoding="utf-8")
+    with replacing(file) as written:  # first, since the proofs take seconds
+        text = page(
+            policy,
+            source=source,
+            candidate=candidate,
+            verifications=[verify(one, on_progress=on_progress) for one in policies] if prove else (),
+            standing=None if engine is None else standing(engine),
+            comparison=compare(policy, candidate) if candidate else None,
+            impact=impact(engine, candidate) if engine and candidate else None,
+        )
+        written.write(text.encode())
