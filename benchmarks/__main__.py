@@ -12,7 +12,6 @@ from rich.console import Console
 from benchmarks import activity, daemons, growth, punctuality, report, rivals, safeguards, single, sweeps, transfer
 from benchmarks.figures import Figure, Verdict
 from benchmarks.lab import Lab, laboratory
-from lifecycle.cli.operate import tune_collector
 
 SECTIONS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
@@ -35,7 +34,6 @@ def main() -> int:
 
         with laboratory(options.quick, say, options.directory) as lab:
             figures: list[Figure] = []
-            tune_collector()  # as in the daemon; the rivals run in this process, too
             for number, name in enumerate(chosen, start=1):
                 status.update(f"{name}, {number} of {len(chosen)}")
                 started = time.monotonic()

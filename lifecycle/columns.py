@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, Enum, Integer, MetaData
+from sqlalchemy import BigInteger, Column, Enum, ForeignKey, Integer, LargeBinary, MetaData, Text
 
 metadata = MetaData(
     naming_convention={
@@ -37,3 +37,28 @@ def words(name: str, *enums: type[StrEnum]) -> Callable[[], Any]:
         )
     values = [member.value for enum in enums for member in enum]
     return lambda: Enum(*values, name=name, native_enum=False, create_constraint=True, length=40)
+
+
+def given(name: str, type: Any, **kw: Any) -> "Column[Any]":
+    """A column that is never NULL."""
+    return Column(name, type, nullable=False, **kw)
+
+
+def drawn(name: str = "id") -> "Column[int]":
+    """A key that the database draws."""
+    return Column(name, DRAWN, primary_key=True)
+
+
+def key(name: str, type: Any, **kw: Any) -> "Column[Any]":
+    """A key, or a part of one."""
+    return Column(name, type, primary_key=True, **kw)
+
+
+def reference(nullable: bool = False, **kw: Any) -> "Column[str]":
+    """The account that a row belongs to."""
+    return Column("account_id", Text, ForeignKey("account.id"), nullable=nullable, **kw)
+
+
+def sealed(name: str, nullable: bool = False) -> "Column[bytes]":
+    """What a key opens, or a key."""
+    return Column(name, LargeBinary, nullable=nullable, info={SEALED: True})

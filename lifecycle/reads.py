@@ -187,7 +187,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """When a policy came into force, who wanted it and why; see :class:`lifecycle.tables.AdoptedPolicy`."""
+    """When a policy came into force, who wanted it and why; see :data:`lifecycle.tables.adopted_policies`."""
 
     number: int
     version: str

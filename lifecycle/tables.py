@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     DDL,
     CheckConstraint,
+    Column,
     ForeignKey,
     Index,
     Integer,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy import literal as sql_literal
 from sqlmodel import Field, SQLModel
 
-from lifecycle.columns import DRAWN, SEALED, metadata, words
+from lifecycle.columns import DRAWN, SEALED, drawn, given, key, metadata, reference, sealed, words
 from lifecycle.errors import DefinitionError
 from lifecycle.instants import Instant
 from lifecycle.invariants import INVARIANTS
@@ -56,10 +57,6 @@ def _text(**kw: Any) -> Any:
 
 def _bytes(**kw: Any) -> Any:
     return Field(sa_type=LargeBinary, **kw)
-
-
-def _sealed(**kw: Any) -> Any:
-    return _bytes(sa_column_kwargs={"info": {SEALED: True}}, **kw)
 
 
 def _instant(**kw: Any) -> Any:
@@ -109,21 +106,6 @@ class Account(Base, table=True):
     hold_released_at: datetime | None = _instant()
 
 
-class PersonalData(Base, table=True):
-    """What the engine knows of an account's people, sealed (:mod:`lifecycle.vault`). Purging deletes the row.
-
-    ``wrapped`` is the account's key under the key-encryption key ``key_id``, ``data`` a sealed
-    :class:`lifecycle.personal.Personal`. Companies are found by ``company_key``, a keyed hash.
-    """
-
-    __tablename__ = "personal_data"
-    account_id: str = _reference(primary_key=True)
-    key_id: str = _text()
-    wrapped: bytes = _sealed()
-    data: bytes = _sealed()
-    company_key: bytes = _bytes(index=True)
-
-
 class Owner(Base, table=True):
     """By what an owner is found: ``email_key`` is a keyed hash of the address as it is compared."""
 
@@ -134,24 +116,12 @@ class Owner(Base, table=True):
     __table_args__ = (UniqueConstraint("account_id", "email_key"),)
 
 
-class LegalHold(Base, table=True):
-    """A legal hold; in force until it is released, by somebody or at its end. Numbered by the entry that placed it."""
-
-    __tablename__ = "legal_hold"
-    account_id: str = _reference(primary_key=True)
-    number: int = Field(primary_key=True, sa_type=Integer)
-    case: str | None = _text(default=None)
-    placed_at: datetime = _instant(nullable=False)
-    ends_at: datetime | None = _instant()
-    released_at: datetime | None = _instant()
-
-
 class History(Base, table=True):
     """Append-only: who did what, when, from where to where, numbered per account without a gap.
 
     ``actor`` is ``role:id``, an owner's id being the number of the owner; ``owner`` is the owner in
     whose name support or an admin acted. ``reason`` has words of the engine alone; what people state is sealed
-    (:class:`StatedReason`). ``id`` tells about in which order entries were written.
+    (:data:`stated_reasons`). ``id`` tells about in which order entries were written.
     """
 
     id: int | None = _number()
@@ -171,15 +141,6 @@ class History(Base, table=True):
     __table_args__ = (UniqueConstraint("account_id", "number"),)
 
 
-class StatedReason(Base, table=True):
-    """Why somebody asked for an entry of the history, in their words, sealed under the account's key."""
-
-    __tablename__ = "stated_reason"
-    account_id: str = _reference(primary_key=True)
-    number: int = Field(primary_key=True, sa_type=Integer)
-    data: bytes = _sealed()
-
-
 class Status(StrEnum):
     """Where an outbox row is."""
 
@@ -194,7 +155,7 @@ class Outbox(Base, table=True):
 
     ``attempts`` counts claims and fences them: an outcome counts only for the claim it comes from.
     The dates are those that the account was promised when the effect was owed. ``receipt`` is what some of its handlers
-    have confirmed while others have not: once it is delivered, the answers are in :class:`ReceiptGiven`.
+    have confirmed while others have not: once it is delivered, the answers are in :data:`receipts`.
     """
 
     id: int | None = _number()
@@ -217,46 +178,70 @@ class Outbox(Base, table=True):
     __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
 
 
-class ReceiptGiven(Base, table=True):
-    """Append-only: what the handlers of a delivered task answered, where they did."""
-
-    __tablename__ = "receipt"
-    id: int | None = _number()
-    account_id: str = _reference()
-    number: int = Field(sa_type=Integer)
-    effect: Effect = Field(sa_type=words("effect", Effect)())
-    at: datetime = _instant(nullable=False)
-    text: str = _text()
-
-    __table_args__ = (UniqueConstraint("account_id", "number", "effect"),)
-
-
-class AdoptedPolicy(Base, table=True):
-    """Every policy that this database has kept; the one with the latest ``number`` is in force.
-
-    ``actor`` is ``role:id``; nobody knows who adopted what was adopted before version 4 of the schema, or why.
-    """
-
-    __tablename__ = "adopted_policy"
-    number: int = Field(primary_key=True, sa_type=Integer)
-    version: str = _text()
-    settings: str = _text()
-    adopted_at: datetime = _instant(nullable=False)
-    actor: str | None = _text(default=None)
-    approved_by: str | None = _text(default=None)
-    reason: str | None = _text(default=None)
-
-
 def table(model: type[SQLModel]) -> Table:
     """The SQLAlchemy table behind a model."""
     result: Table = model.__table__  # type: ignore[attr-defined]
     return result
 
 
-accounts, owners, legal_holds = table(Account), table(Owner), table(LegalHold)
-personal_data, stated_reasons = table(PersonalData), table(StatedReason)
-history, outbox, receipts = table(History), table(Outbox), table(ReceiptGiven)
-adopted_policies = table(AdoptedPolicy)
+accounts, owners, history, outbox = table(Account), table(Owner), table(History), table(Outbox)
+
+# As in operation_tables: nothing reads these rows as models.
+
+#: What the engine knows of an account's people, sealed (:mod:`lifecycle.vault`). Purging deletes the row. ``wrapped``
+#: is the account's key under the key-encryption key ``key_id``, ``data`` a sealed
+#: :class:`lifecycle.personal.Personal`. Companies are found by ``company_key``, a keyed hash.
+personal_data = Table(
+    "personal_data",
+    metadata,
+    reference(primary_key=True),
+    given("key_id", Text),
+    sealed("wrapped"),
+    sealed("data"),
+    given("company_key", LargeBinary, index=True),
+)
+
+#: A legal hold; in force until it is released, by somebody or at its end. Numbered by the entry that placed it.
+legal_holds = Table(
+    "legal_hold",
+    metadata,
+    reference(primary_key=True),
+    key("number", Integer),
+    Column("case", Text),
+    given("placed_at", Instant),
+    Column("ends_at", Instant),
+    Column("released_at", Instant),
+)
+
+#: Why somebody asked for an entry of the history, in their words, sealed under the account's key.
+stated_reasons = Table("stated_reason", metadata, reference(primary_key=True), key("number", Integer), sealed("data"))
+
+#: Append-only: what the handlers of a delivered task answered, where they did.
+receipts = Table(
+    "receipt",
+    metadata,
+    drawn(),
+    reference(),
+    given("number", Integer),
+    given("effect", words("effect", Effect)()),
+    given("at", Instant),
+    given("text", Text),
+    UniqueConstraint("account_id", "number", "effect"),
+)
+
+#: Every policy that this database has kept; the one with the latest ``number`` is in force. ``actor`` is ``role:id``;
+#: nobody knows who adopted what was adopted before version 4 of the schema, or why.
+adopted_policies = Table(
+    "adopted_policy",
+    metadata,
+    key("number", Integer),
+    given("version", Text),
+    given("settings", Text),
+    given("adopted_at", Instant),
+    Column("actor", Text),
+    Column("approved_by", Text),
+    Column("reason", Text),
+)
 
 #: What is append-only: the history, the receipts, and the seals of both.
 RECORD = (history, receipts, seals)
@@ -288,9 +273,9 @@ def schema() -> MetaData:
     # this room 97 % of them do when all accounts are recorded (`activity.HANDS` at a time), without it 80 %. It is said
     # here, since saying it imports the dialect, which a short command has no time for.
     accounts.dialect_options["postgresql"]["with"] = {"fillfactor": 85}
-    for sealed in (column for found in metadata.tables.values() for column in found.c if column.info.get(SEALED)):
-        without = DDL(f"ALTER TABLE {sealed.table.name} ALTER COLUMN {sealed.name} SET STATISTICS 0")  # type: ignore[no-untyped-call]
-        event.listen(sealed.table, "after_create", without.execute_if(dialect="postgresql"))
+    for column in (column for found in metadata.tables.values() for column in found.c if column.info.get(SEALED)):
+        without = DDL(f"ALTER TABLE {column.table.name} ALTER COLUMN {column.name} SET STATISTICS 0")  # type: ignore[no-untyped-call]
+        event.listen(column.table, "after_create", without.execute_if(dialect="postgresql"))
     for invariant in INVARIANTS:
         condition = compile_term(invariant.test, COLUMNS, Policy(), sql_literal(None))
         accounts.append_constraint(CheckConstraint(condition, name=invariant.name))
