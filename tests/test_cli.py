@@ -20,7 +20,7 @@ import typer.main
 from typer.testing import CliRunner, Result
 
 from lifecycle import Conflict, Effect, Engine, Policy
-from lifecycle.cli import app, main, output, parsing
+from lifecycle.cli import app, main, only_named, output, parsing
 from lifecycle.errors import InvalidInput
 from lifecycle.personal import Person, Personal
 from tests.people import ME
@@ -82,6 +82,22 @@ NAMES = [" ".join(path) for path in COMMANDS]
 def examples(name: str) -> list[str]:
     epilog = COMMANDS[tuple(name.split())].epilog
     return [line.strip() for line in epilog.splitlines() if line.strip().startswith("lifecycle ")]
+
+
+def test_a_command_line_that_names_a_command_first_makes_no_other_and_that_one_as_it_is() -> None:
+    made: dict[tuple[str, ...], Any] = {}
+    for first in {path[0] for path in COMMANDS}:
+        named = dict(leaves(typer.main.get_command(only_named(first))))
+        assert {path[0] for path in named} == {first}
+        made |= named
+    assert {path: [one.opts for one in command.params] for path, command in made.items()} == {
+        path: [one.opts for one in command.params] for path, command in COMMANDS.items()
+    }
+
+
+@pytest.mark.parametrize("first", ("--help", "--database", "shw", ""))
+def test_a_command_line_that_begins_otherwise_makes_all_of_them(first: str) -> None:
+    assert only_named(first) is app
 
 
 # --- Set-up --------------------------------------------------------------------------------------

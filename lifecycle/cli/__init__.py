@@ -87,13 +87,13 @@ COMMANDS = [one for module in _MODULES for one in module.COMMANDS]
 register(app, COMMANDS)
 
 
-def _with_only(first: list[str]) -> typer.Typer:
+def only_named(first: str) -> typer.Typer:
     """The application without all other commands, where the ``first`` word names one or a group.
 
     To make all sixty takes longer than many a command does.
     """
-    commands = [one for one in app.registered_commands if one.name in first]
-    groups = [one for one in app.registered_groups if one.name in first]
+    commands = [one for one in app.registered_commands if one.name == first]
+    groups = [one for one in app.registered_groups if one.name == first]
     if not commands and not groups:
         return app  # help, completion, or a word that wants a suggestion
     small = copy(app)
@@ -106,7 +106,7 @@ def main() -> int:
     # Imports make many objects and no garbage: to look for some every 700 objects takes a fifth of a short command.
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
     try:
-        _with_only(sys.argv[1:2])(prog_name="lifecycle")
+        only_named("".join(sys.argv[1:2]))(prog_name="lifecycle")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:
