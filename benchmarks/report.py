@@ -16,6 +16,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks import daemons, growth, punctuality
 from benchmarks.figures import Figure, Verdict
 from benchmarks.lab import SETTINGS, Lab
 
@@ -58,7 +59,11 @@ def keep(figures: Sequence[Figure], lab: Lab, minutes: float, order: Sequence[st
         described,
         *(sections[one] for one in order if one in sections),
         "## Plots",
-        *(f"### {plot.title}\n\n![{plot.title}](plots/{plot.series}.svg)" for plot in PLOTS if plot.path.exists()),
+        *(
+            f"### {plot.title}\n\n![{plot.title}](plots/{plot.series}.svg)"
+            for plot in PLOTS
+            if plot.section in sections
+        ),
     ]
     RESULTS.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -139,9 +144,10 @@ Points = Mapping[str, list[tuple[float, float]]]
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing of the points that a section leaves under the name ``series``; ``dress`` adds what is its own."""
+    """A drawing of the points that ``section`` leaves under the name ``series``; ``dress`` adds what is its own."""
 
     title: str
+    section: str
     series: str
     dress: Callable[[Any], None]
     marker: str | None = "o"
@@ -186,7 +192,7 @@ def _daemons(axes: Any) -> None:
 
 
 PLOTS = (
-    Plot("Throughput of a sweep against the population", "growth", _growth),
-    Plot("Lateness of moves", "lateness", _lateness, marker=None),
-    Plot("Several daemons on one backlog", "daemons", _daemons),
+    Plot("Throughput of a sweep against the population", growth.SECTION, "growth", _growth),
+    Plot("Lateness of moves", punctuality.SECTION, "lateness", _lateness, marker=None),
+    Plot("Several daemons on one backlog", daemons.SECTION, "daemons", _daemons),
 )
